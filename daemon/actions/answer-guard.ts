@@ -1,0 +1,44 @@
+import { numberWord, word, type Message } from '../core/wire.ts'
+import { checkpoint } from './checkpoint.ts'
+import { closeSandbox } from './close-sandbox.ts'
+import type { Context, Sandbox } from './context.ts'
+
+const SIGTERM = 15
+const SIGUSR1 = 10
+
+/** A SIGTERM by preemption or requeue is answered with a checkpoint; one by scancel or a user goes through. */
+async function isPreemption(context: Context, sandbox: Sandbox): Promise<boolean> {
+  const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
+  return job?.state === 'PREEMPTED' || job?.state === 'REQUEUED' || job?.state === 'PENDING' || job?.state === 'TIMEOUT'
+}
+
+function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' | 'preemption', otherwise: () => void): void {
+  void checkpoint(context, sandbox, { trigger, keepRunning: false }).catch((error: unknown) => {
+    context.log.warn({ err: error, job: sandbox.run.job_id }, `checkpoint by ${trigger} did not succeed`)
+    otherwise()
+  })
+}
+
+async function answerSignal(context: Context, sandbox: Sandbox, message: Message): Promise<void> {
+  const number = numberWord(message, 'number') ?? 0
+  const scope = word(message, 'scope') ?? 'task'
+  const pass = (): void => { sandbox.link?.send('pass', { number, scope }) }
+  const drop = (): void => { sandbox.link?.send('drop', { number }) }
+  const { state } = context.catalogue.members.require(sandbox.memberId)
+  if (state === 'dumping' || state === 'held') drop()
+  else if (number === SIGUSR1 && sandbox.options.signal === 'doorbell') {
+    drop()
+    saveInBackground(context, sandbox, 'signal', () => undefined)
+  } else if (number === SIGTERM && (await isPreemption(context, sandbox))) {
+    drop()
+    saveInBackground(context, sandbox, 'preemption', pass)
+  } else pass()
+}
+
+/** A line from a guard whose sandbox stands. */
+export function handleMessage(context: Context, sandbox: Sandbox, message: Message): void {
+  const fail = (error: unknown): void => { context.log.error({ err: error, verb: message.verb }, 'message of a guard') }
+  if (message.verb === 'signal') void answerSignal(context, sandbox, message).catch(fail)
+  else if (message.verb === 'exit') void closeSandbox(context, sandbox, numberWord(message, 'status') ?? null).catch(fail)
+  else if (!['held', 'unheld', 'killed'].includes(message.verb)) context.log.warn({ verb: message.verb }, 'unknown line from a guard')
+}

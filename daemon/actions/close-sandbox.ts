@@ -1,0 +1,71 @@
+import { rmSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Member } from '../catalogue/members.ts'
+import { removePayloadCgroup } from '../linux/cgroups.ts'
+import { isAlive } from '../linux/processes.ts'
+import { removePlacedScript } from './carry.ts'
+import { type Context, type Sandbox, sandboxDirectory } from './context.ts'
+import { removeImages } from './prune.ts'
+
+/** Slurm's final states after which an image may still be wanted: the run did not come to its own end. */
+const unfinishedStates = new Set(['TIMEOUT', 'PREEMPTED', 'NODE_FAIL', 'BOOT_FAIL', 'PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED', 'OUT_OF_MEMORY', 'DEADLINE'])
+
+/** Everything of a member on this node that is not a process: cgroup, files, row. */
+async function clearMember(context: Context, member: Member, jobId: number): Promise<void> {
+  removePlacedScript(context, jobId)
+  rmSync(sandboxDirectory(context, jobId), { recursive: true, force: true })
+  context.catalogue.members.move(member.id, 'ended', Date.now())
+  // Processes that were just killed stay in their cgroup until they are reaped.
+  for (let tries = 0; tries < 100 && !removePayloadCgroup(member.payload_cgroup); tries++) await sleep(50, undefined, { ref: false })
+}
+
+/** A member that never came to life: the job runs plain. */
+export function abandonMember(context: Context, memberId: number): void {
+  const member = context.catalogue.members.require(memberId)
+  const run = context.catalogue.runs.get(member.run_id)
+  if (run === undefined) return
+  clearTimeout(context.sandboxes.get(run.job_id)?.deadline)
+  context.sandboxes.delete(run.job_id)
+  void clearMember(context, member, run.job_id).catch((error: unknown) => { context.log.error({ err: error }, 'clean-up failed') })
+}
+
+/** Whether the run's images are of no more use, by Slurm's word; kept when in doubt. */
+async function imagesAreDone(context: Context, jobId: number): Promise<boolean> {
+  const job = await context.scontrol.showJob(jobId).catch(() => undefined)
+  return job !== undefined && !unfinishedStates.has(job.state)
+}
+
+/**
+ * The sandbox has ended.
+ * @param waitStatus the payload's, as of waitpid(2); null when the sandbox vanished or was released after a checkpoint
+ */
+export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatus: number | null): Promise<void> {
+  const { run } = sandbox
+  if (context.sandboxes.get(run.job_id) !== sandbox) return
+  context.sandboxes.delete(run.job_id)
+  clearTimeout(sandbox.deadline)
+  const member = context.catalogue.members.require(sandbox.memberId)
+  const saved = member.state === 'held'
+  await clearMember(context, member, run.job_id)
+  if (saved) return
+  const hasImages = context.store.list(run.job_id).some((image) => image.manifest.run === run.id)
+  const done = !hasImages || (await imagesAreDone(context, run.job_id))
+  context.catalogue.transaction(() => {
+    if (waitStatus !== null || done) context.catalogue.runs.end(run.id, Date.now(), waitStatus)
+    context.catalogue.events.add(run.id, Date.now(), 'ended', { waitStatus, imagesKept: !done })
+  })
+  if (done) removeImages(context, run.job_id, run.id)
+  context.log.info({ job: run.job_id, waitStatus }, 'sandbox closed')
+}
+
+/** The guard's connection was lost: it has ended, or it reconnects. */
+export function watchGuard(context: Context, sandbox: Sandbox): void {
+  sandbox.link = undefined
+  const member = context.catalogue.members.require(sandbox.memberId)
+  const look = (): void => {
+    if (sandbox.link !== undefined || context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
+    if (isAlive(member.guard_pid, member.guard_start)) setTimeout(look, 100).unref()
+    else void closeSandbox(context, sandbox, null).catch((error: unknown) => { context.log.error({ err: error }, 'closing failed') })
+  }
+  look()
+}

@@ -1,0 +1,86 @@
+import { connectionObstacles, processObstacles, outsideTree, type Obstacle } from '../core/obstacles.ts'
+import { carriedTrees, placeOf } from '../core/file-places.ts'
+import { StintError } from '../core/errors.ts'
+import { predictSeconds } from '../core/deadline.ts'
+import { mountOfPath, mountsOf } from '../linux/mounts.ts'
+import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
+import { namespaceOf } from '../linux/processes.ts'
+import { connectionsOf, isLoopback } from '../linux/tcp.ts'
+import { type Context, type Sandbox, rootPid } from './context.ts'
+
+/** What a checkpoint of this run would meet right now. */
+export interface Observation {
+  readonly obstacles: readonly Obstacle[]
+  /** Node-local files of the user that travel with the image. */
+  readonly carried: readonly string[]
+  readonly processes: number
+  readonly bytes: number
+  readonly predictedSeconds: number
+}
+
+export function deadlineRules(context: Context): { safety: number; marginSeconds: number; assumedBytesPerSecond: number } {
+  const { deadline } = context.config
+  return { safety: deadline.safety, marginSeconds: deadline.margin_seconds, assumedBytesPerSecond: deadline.assumed_mb_per_second * 1e6 }
+}
+
+/** Bytes a checkpoint must write now, and how long that should take. */
+export function predict(context: Context, sandbox: Sandbox, extraBytes = 0): { bytes: number; predictedSeconds: number } {
+  const bytes = payloadBytes(sandbox.pid1) + extraBytes
+  return { bytes, predictedSeconds: predictSeconds(bytes, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
+}
+
+/** Sorts the payload's open files into those that need nothing, those that are carried, and obstacles. */
+function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): { carried: string[]; carriedBytes: number; obstacles: Obstacle[] } {
+  const rules = { sharedPaths: context.config.files.shared_paths, systemPaths: context.config.files.system_paths }
+  const mounts = mountsOf(sandbox.pid1)
+  const obstacles: Obstacle[] = []
+  const carried = new Map<string, OpenFile>()
+  for (const file of processes.flatMap((p) => p.files)) {
+    const mount = mounts.find((m) => m.id === file.mountId) ?? mountOfPath(mounts, file.path)
+    if (file.kind === 'character-device' && !/^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/\d+)$/.test(file.path)) {
+      obstacles.push({ kind: 'device', message: `the device ${file.path} is open (PID ${file.pid})`, remedy: 'CRIU cannot save devices; for MPI choose TCP and shared memory (UCX_TLS=tcp,self,sysv,posix, FI_PROVIDER=tcp).' })
+      continue
+    }
+    if (file.path === sandbox.run.script || placeOf(file.path, mount?.type, file.writable, rules) !== 'local') continue
+    // A deleted file's content is in the image already (CRIU's ghost files).
+    if (file.deleted || file.kind === 'block-device') continue
+    if (file.uid === sandbox.run.uid) carried.set(file.path, file)
+    else obstacles.push({ kind: 'node-local-file', message: `${file.path} is open (PID ${file.pid}) and exists on ${context.node} only`, remedy: 'Keep the job\'s files on the shared file system, or ask your admin to list the directory under files.shared_paths.' })
+  }
+  const carriedBytes = [...carried.values()].reduce((sum, file) => sum + (file.kind === 'file' ? file.bytes : 0), 0)
+  if (carriedBytes > context.config.files.carry_limit_mb * 1e6) {
+    obstacles.push({ kind: 'carry-limit', message: `open files on ${context.node}'s own disks hold ${Math.round(carriedBytes / 1e6)} MB, more than files.carry_limit_mb`, remedy: 'Keep large files on the shared file system.' })
+  }
+  return { carried: [...carried.keys()], carriedBytes, obstacles }
+}
+
+/** The preflight: everything CRIU would lose in silence, found before anything is frozen. */
+export function observe(context: Context, sandbox: Sandbox): Observation {
+  const processes = payloadProcesses(sandbox.pid1)
+  const own = namespaceOf(sandbox.pid1, 'user') ?? ''
+  const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address
+  const files = judgeFiles(context, sandbox, processes)
+  const obstacles = [
+    ...processObstacles(processes, rootPid, own),
+    ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
+    ...files.obstacles,
+  ]
+  return { obstacles, carried: files.carried, processes: processes.length, ...predict(context, sandbox, files.carriedBytes) }
+}
+
+/** @throws StintError E_PREFLIGHT with the first obstacle */
+export function assertNoObstacles(obstacles: readonly Obstacle[]): void {
+  const first = obstacles[0]
+  if (first === undefined) return
+  const more = obstacles.length > 1 ? ` (and ${obstacles.length - 1} more)` : ''
+  throw new StintError('E_PREFLIGHT', `${first.message}${more}`, { hint: first.remedy, details: { obstacles } })
+}
+
+/** Asked once more while the payload is frozen: a process that came since is caught before anything is ended. */
+export function assertTreeComplete(sandbox: Sandbox): void {
+  const lost = outsideTree(payloadProcesses(sandbox.pid1), rootPid)[0]
+  if (lost !== undefined) throw new StintError('E_PREFLIGHT', `${lost.comm} (PID ${lost.pid} in the sandbox) left the job's process tree during the dump`)
+}
+
+/** Trees of the sandbox that travel, relative to its root. */
+export const treesToCarry = carriedTrees.map((path) => path.slice(1))

@@ -1,0 +1,40 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { asStintError } from '../core/errors.ts'
+import type { Context, Sandbox } from './context.ts'
+
+/** Slurm states in which a requeue is already under way or has happened. */
+const requeuedStates = new Set(['PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SPECIAL_EXIT', 'CONFIGURING'])
+/** States after which nobody wants the job continued. */
+const cancelledStates = new Set(['CANCELLED', 'DEADLINE'])
+
+/**
+ * Requeues a saved run. Until Slurm has accepted it the sandbox holds, or Slurm would record the job as finished.
+ * Ends when the daemon stops; the next daemon goes on from the catalogue.
+ */
+export async function requeue(context: Context, sandbox: Sandbox, checkpointId: number): Promise<void> {
+  const jobId = sandbox.run.job_id
+  for (;;) {
+    try {
+      await context.scontrol.requeue(jobId)
+      break
+    } catch (error) {
+      const job = await context.scontrol.showJob(jobId).catch(() => undefined)
+      if (job !== undefined && (requeuedStates.has(job.state) || job.restarts > sandbox.restarts)) break
+      if (job !== undefined && cancelledStates.has(job.state)) {
+        context.catalogue.events.add(sandbox.run.id, Date.now(), 'cancelled', {})
+        sandbox.link?.send('release', { status: 0 })
+        return
+      }
+      context.log.warn({ job: jobId, err: error }, 'requeue was not accepted; trying again')
+      context.catalogue.runs.setError(sandbox.run.id, 'E_SLURM', asStintError(error).message)
+    }
+    await sleep(context.config.slurm.requeue_retry_seconds * 1000, undefined, { signal: context.stopping, ref: false })
+  }
+  context.catalogue.transaction(() => {
+    context.catalogue.checkpoints.move(checkpointId, 'requeued')
+    context.catalogue.events.add(sandbox.run.id, Date.now(), 'requeued', { node: context.node })
+  })
+  sandbox.link?.send('say', { text: 'requeued; the job continues from its checkpoint in its next allocation' })
+  sandbox.link?.send('release', { status: 0 })
+  context.log.info({ job: jobId }, 'requeued')
+}

@@ -1,0 +1,81 @@
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { pino, type Logger } from 'pino'
+import { parse } from 'smol-toml'
+import { CriuEngine } from '../plugins/engines/criu/engine.ts'
+import { PosixStore } from '../plugins/stores/posix/store.ts'
+import type { Context } from './actions/context.ts'
+import { clearEndedSandboxes } from './actions/recover.ts'
+import { Catalogue } from './catalogue/catalogue.ts'
+import { resolveConfig, type Config } from './core/config.ts'
+import { StintError, systemCode } from './core/errors.ts'
+import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
+import { serveApi } from './http/server.ts'
+import { CommandRunner } from './linux/command.ts'
+import { SandboxNetwork } from './linux/network.ts'
+import { serveSandboxes } from './sandbox/server.ts'
+import { Scontrol } from './slurm/scontrol.ts'
+
+/** Reads a TOML file; an absent file is an empty one. @throws StintError E_BAD_CONFIG */
+export function loadConfig(path: string): Config {
+  let text = ''
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw new StintError('E_BAD_CONFIG', `${path} cannot be read`, { cause: error })
+  }
+  try {
+    return resolveConfig(parse(text))
+  } catch (error) {
+    if (systemCode(error) === 'E_BAD_CONFIG') throw error
+    throw new StintError('E_BAD_CONFIG', `${path}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
+/** The hook of core/fault-points.ts as the environment asks for it. */
+function faultHook(log: Logger): FaultHook {
+  const fault = parseFault(process.env['STINT_FAULT'])
+  if (fault === undefined) return noFaults
+  return (point) => {
+    if (point !== fault.point) return
+    try {
+      closeSync(openSync(fault.onceFile, 'wx'))
+    } catch {
+      return // Fired before.
+    }
+    log.warn({ point }, 'ending here as asked by STINT_FAULT')
+    process.kill(process.pid, 'SIGKILL')
+  }
+}
+
+/**
+ * Starts the daemon; the order is the order below. What it returns ends everything again. Running jobs are not touched by
+ * either.
+ */
+export async function boot(config: Config, stopping: AbortSignal): Promise<AsyncDisposable> {
+  const log = pino({ level: process.env['STINT_LOG_LEVEL'] ?? 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime })
+  await using stack = new AsyncDisposableStack()
+  mkdirSync(join(config.paths.run_dir, 'sandboxes'), { recursive: true, mode: 0o755 })
+  const catalogue = stack.use(new Catalogue(join(config.paths.state_dir, 'catalogue.sqlite'), join(import.meta.dirname, '..', 'migrations')))
+  const commands = new CommandRunner(log)
+  const { programs } = config
+  const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir })
+  const network = new SandboxNetwork(commands, programs, config.network.pool, config.network.mtu)
+  const store = new PosixStore(config.store.path)
+  const context: Context = {
+    config, log, catalogue, commands, engine, network, store, stopping,
+    node: hostname(),
+    scontrol: new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds),
+    criuVersion: await engine.version(),
+    fault: faultHook(log),
+    sandboxes: new Map(),
+  }
+  await network.prepareNode()
+  store.removeUnfinished()
+  clearEndedSandboxes(context)
+  stack.use(await serveSandboxes(context))
+  stack.use(await serveApi(context))
+  log.info({ node: context.node, criu: context.criuVersion, store: store.name }, 'stintd is ready')
+  return stack.move()
+}

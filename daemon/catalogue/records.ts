@@ -1,0 +1,73 @@
+import type { Connection } from './database.ts'
+
+export interface Image {
+  readonly checkpoint_id: number
+  readonly member: number
+  readonly path: string
+  readonly bytes: number
+}
+
+export class Images {
+  readonly #db: Connection
+
+  constructor(db: Connection) {
+    this.#db = db
+  }
+
+  put(image: Image): void {
+    this.#db.prepare('INSERT OR REPLACE INTO images VALUES (@checkpoint_id, @member, @path, @bytes)').run(image)
+  }
+
+  ofCheckpoint(checkpointId: number): Image[] {
+    return this.#db.prepare<[number], Image>('SELECT * FROM images WHERE checkpoint_id = ?').all(checkpointId)
+  }
+}
+
+export interface EventRow {
+  readonly at: number
+  readonly kind: string
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+/** What happened to a run, for people: append only. */
+export class Events {
+  readonly #db: Connection
+
+  constructor(db: Connection) {
+    this.#db = db
+  }
+
+  add(runId: string, at: number, kind: string, detail: Readonly<Record<string, unknown>>): void {
+    this.#db.prepare('INSERT INTO events (run_id, at, kind, detail) VALUES (?, ?, ?, ?)').run(runId, at, kind, JSON.stringify(detail))
+  }
+
+  ofRun(runId: string): EventRow[] {
+    return this.#db
+      .prepare<[string], { at: number; kind: string; detail: string }>('SELECT at, kind, detail FROM events WHERE run_id = ? ORDER BY id')
+      .all(runId)
+      .map((row) => ({ ...row, detail: JSON.parse(row.detail) as Record<string, unknown> }))
+  }
+}
+
+/** Measured rates of saving, per store. */
+export class Throughput {
+  readonly #db: Connection
+
+  constructor(db: Connection) {
+    this.#db = db
+  }
+
+  /** Small images tell nothing of the store's rate: below 64 MiB they are not recorded. */
+  record(store: string, at: number, bytes: number, ms: number): void {
+    if (bytes < 64 * 2 ** 20 || ms <= 0) return
+    this.#db.prepare('INSERT INTO throughput (store, at, bytes, ms) VALUES (?, ?, ?, ?)').run(store, at, bytes, Math.round(ms))
+  }
+
+  /** The last 20 rates, bytes per second. */
+  recent(store: string): number[] {
+    return this.#db
+      .prepare<[string], { bytes: number; ms: number }>('SELECT bytes, ms FROM throughput WHERE store = ? ORDER BY id DESC LIMIT 20')
+      .all(store)
+      .map((row) => row.bytes / (row.ms / 1000))
+  }
+}

@@ -1,0 +1,68 @@
+import type { Connection } from './database.ts'
+
+export interface Run {
+  readonly id: string
+  readonly job_id: number
+  readonly uid: number
+  readonly gid: number
+  readonly user: string
+  readonly options: string
+  readonly hostname: string
+  readonly address: string
+  readonly script: string
+  /** JSON: earlier stints, as in the manifest. */
+  readonly history: string
+  readonly created_at: number
+  readonly ended_at: number | null
+  readonly wait_status: number | null
+  readonly error_code: string | null
+  readonly error: string | null
+}
+
+export type NewRun = Omit<Run, 'ended_at' | 'wait_status' | 'error_code' | 'error'>
+
+export class Runs {
+  readonly #db: Connection
+
+  constructor(db: Connection) {
+    this.#db = db
+  }
+
+  /** Inserts a run, or takes over what another node recorded of it. */
+  upsert(run: NewRun): void {
+    this.#db
+      .prepare(
+        `INSERT INTO runs (id, job_id, uid, gid, user, options, hostname, address, script, history, created_at)
+         VALUES (@id, @job_id, @uid, @gid, @user, @options, @hostname, @address, @script, @history, @created_at)
+         ON CONFLICT (id) DO UPDATE SET history = excluded.history, ended_at = NULL, wait_status = NULL`,
+      )
+      .run(run)
+  }
+
+  get(id: string): Run | undefined {
+    return this.#db.prepare<[string], Run>('SELECT * FROM runs WHERE id = ?').get(id)
+  }
+
+  newestOfJob(jobId: number): Run | undefined {
+    return this.#db.prepare<[number], Run>('SELECT * FROM runs WHERE job_id = ? ORDER BY created_at DESC LIMIT 1').get(jobId)
+  }
+
+  /** Newest first; of one user, or of all when `uid` is undefined. */
+  list(uid: number | undefined, limit = 200): Run[] {
+    return this.#db
+      .prepare<{ uid: number | null; limit: number }, Run>('SELECT * FROM runs WHERE @uid IS NULL OR uid = @uid ORDER BY created_at DESC LIMIT @limit')
+      .all({ uid: uid ?? null, limit })
+  }
+
+  setError(id: string, code: string | null, error: string | null): void {
+    this.#db.prepare('UPDATE runs SET error_code = ?, error = ? WHERE id = ?').run(code, error, id)
+  }
+
+  setHistory(id: string, history: string): void {
+    this.#db.prepare('UPDATE runs SET history = ? WHERE id = ?').run(history, id)
+  }
+
+  end(id: string, at: number, waitStatus: number | null): void {
+    this.#db.prepare('UPDATE runs SET ended_at = ?, wait_status = ? WHERE id = ?').run(at, waitStatus, id)
+  }
+}

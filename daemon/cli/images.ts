@@ -1,0 +1,18 @@
+import type { Command } from 'commander'
+import type { ImageView } from '../http/schemas.ts'
+import { call } from './client.ts'
+import { bytes, seconds, table } from './format.ts'
+import { globalOptions, jobId, print } from './verb.ts'
+
+export function imagesCommand(program: Command): void {
+  program
+    .command('images')
+    .description('sealed images in the store, of one job or of all')
+    .argument('[job]', 'Slurm job id', jobId)
+    .action(async (job: number | undefined, _options: unknown, command: Command) => {
+      const global = globalOptions(command)
+      const images = await call<ImageView[]>(global.socket, 'GET', `/v1/images${job === undefined ? '' : `?job=${job}`}`)
+      const rows = images.map((i) => [String(i.job), i.user, String(i.checkpoint), i.trigger, i.node, new Date(i.createdAt).toISOString().slice(0, 19), bytes(i.bytes), seconds(i.seconds)])
+      print(global, images, images.length === 0 ? 'No images.' : table(['JOB', 'USER', 'NO', 'TRIGGER', 'NODE', 'SEALED (UTC)', 'SIZE', 'TIME'], rows))
+    })
+}

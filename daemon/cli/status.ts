@@ -1,0 +1,53 @@
+import type { Command } from 'commander'
+import type { RunView } from '../http/schemas.ts'
+import { call } from './client.ts'
+import { bytes, clock, seconds, table, waitStatus } from './format.ts'
+import { globalOptions, jobId, print } from './verb.ts'
+
+function overview(runs: readonly RunView[]): string {
+  if (runs.length === 0) return 'No runs on this node.'
+  return table(
+    ['JOB', 'USER', 'STATE', 'NODE', 'STINT', 'SAVED', 'NEXT SAVE', 'WALLTIME ENDS', 'END'],
+    runs.map((run) => [
+      String(run.job), run.user, run.state, run.node ?? '-', String(run.stints.length + 1), String(run.checkpoints.filter((c) => ['sealed', 'requeued', 'committed'].includes(c.state)).length),
+      clock(run.savedAt), clock(run.walltimeEndsAt), waitStatus(run.waitStatus),
+    ]),
+  )
+}
+
+function detail(run: RunView): string {
+  const parts = [`${overview([run])}`]
+  if (run.error !== null) parts.push(`\nLast refusal: ${run.error}`)
+  if (run.stints.length > 0) {
+    parts.push('', 'Stints before this one', table(
+      ['STINT', 'NODE', 'FROM', 'TO', 'TRIGGER', 'CHECKPOINT', 'SIZE', 'TIME'],
+      run.stints.map((s, i) => [String(i + 1), s.node, clock(s.startedAt), clock(s.endedAt), s.trigger, String(s.checkpoint), bytes(s.bytes), seconds(s.seconds)]),
+    ))
+  }
+  if (run.checkpoints.length > 0) {
+    parts.push('', 'Checkpoints made on this node', table(
+      ['NO', 'TRIGGER', 'STATE', 'AT', 'SIZE', 'TIME', 'FROZEN', 'REASON'],
+      run.checkpoints.map((c) => [
+        String(c.number), c.trigger, c.keepRunning ? `${c.state} (kept running)` : c.state, clock(c.startedAt), bytes(c.bytes), seconds(c.seconds), c.frozenMs === null ? '-' : `${c.frozenMs} ms`, c.error ?? '',
+      ]),
+    ))
+  }
+  return parts.join('\n')
+}
+
+export function statusCommand(program: Command): void {
+  program
+    .command('status')
+    .description('runs on this node, or one in detail')
+    .argument('[job]', 'Slurm job id', jobId)
+    .action(async (job: number | undefined, _options: unknown, command: Command) => {
+      const global = globalOptions(command)
+      if (job === undefined) {
+        const runs = await call<RunView[]>(global.socket, 'GET', '/v1/runs')
+        print(global, runs, overview(runs))
+      } else {
+        const run = await call<RunView>(global.socket, 'GET', `/v1/runs/${job}`)
+        print(global, run, detail(run))
+      }
+    })
+}

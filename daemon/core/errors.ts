@@ -1,0 +1,72 @@
+/**
+ * The one catalogue of coded errors. The API, the command line and the reference page read this table;
+ * nothing else in the project makes up a code.
+ */
+
+export interface ErrorKind {
+  /** HTTP status of the REST API. */
+  readonly http: number
+  /** Exit code of the command line. */
+  readonly exit: number
+  /** Whether the same call may succeed later without anybody changing anything. */
+  readonly retryable: boolean
+  /** The next step for the person who reads it. */
+  readonly hint: string
+}
+
+export const errorKinds = {
+  E_BAD_REQUEST: { http: 400, exit: 2, retryable: false, hint: 'See `stint --help` or /v1/openapi.json for what is accepted.' },
+  E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass.' },
+  E_BAD_CONFIG: { http: 500, exit: 78, retryable: false, hint: 'Correct /etc/stint/stint.toml; `stintd --print-config` lists every key.' },
+  E_FORBIDDEN: { http: 403, exit: 77, retryable: false, hint: 'You can see and act on your own jobs only; root may act on all.' },
+  E_NO_SUCH_JOB: { http: 404, exit: 3, retryable: false, hint: 'Check the job id with squeue; the job must have been submitted with --stint.' },
+  E_JOB_ELSEWHERE: { http: 409, exit: 3, retryable: false, hint: 'Run the command on the node where the job runs.' },
+  E_NOT_RUNNING: { http: 409, exit: 4, retryable: true, hint: 'The job must be running; see `stint status JOB`.' },
+  E_BUSY: { http: 409, exit: 4, retryable: true, hint: 'Another checkpoint or restore of this job is under way; try again when it is done.' },
+  E_DAEMON_ABSENT: { http: 503, exit: 69, retryable: true, hint: 'stintd does not answer on this node; ask your admin to look at `systemctl status stintd`.' },
+  E_NOT_VERIFIED: { http: 403, exit: 77, retryable: false, hint: "What was claimed does not agree with the kernel's view of the process; see stintd's log." },
+  E_PREFLIGHT: { http: 409, exit: 5, retryable: false, hint: '`stint check JOB` lists every obstacle with its remedy.' },
+  E_NOT_REQUEUABLE: { http: 409, exit: 5, retryable: false, hint: 'Submit without --no-requeue (site: JobRequeue=1), or use `stint checkpoint --keep-running`.' },
+  E_CRIU_DUMP_FAILED: { http: 500, exit: 6, retryable: false, hint: 'The job runs on undisturbed. The remedy stands beside the first error; dump.log has the rest.' },
+  E_CRIU_RESTORE_FAILED: { http: 500, exit: 6, retryable: false, hint: 'restore.log has the rest; an older checkpoint is tried where there is one.' },
+  E_STORE_UNUSABLE: { http: 507, exit: 7, retryable: true, hint: 'The image store must be a directory of root, mode 0700, writable and mounted; see `stint doctor`.' },
+  E_STORE_FULL: { http: 507, exit: 7, retryable: true, hint: 'Free space in the image store (`stint images` shows who uses it) or enlarge it.' },
+  E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },
+  E_NO_CHECKPOINT: { http: 404, exit: 8, retryable: false, hint: 'No sealed checkpoint of this job can be restored; `stint images JOB` lists what is there.' },
+  E_SLURM: { http: 502, exit: 9, retryable: true, hint: 'slurmctld did not do what was asked; it is tried again where that is safe.' },
+  E_COMMAND_FAILED: { http: 500, exit: 70, retryable: false, hint: "A program the daemon needs failed; stintd's log has its output, `stint doctor` checks them all." },
+  E_INTERNAL: { http: 500, exit: 70, retryable: false, hint: "This is a fault of Stint; please report it with stintd's log." },
+} as const satisfies Record<string, ErrorKind>
+
+export type ErrorCode = keyof typeof errorKinds
+
+/** An error of the catalogue. Classify by `code`, never by `instanceof`. */
+export class StintError extends Error {
+  override readonly name = 'StintError'
+  readonly code: ErrorCode
+  /** The hint of this very case, or else the catalogue's. */
+  readonly hint: string
+  readonly details: Readonly<Record<string, unknown>>
+
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; hint?: string | undefined; details?: Record<string, unknown> } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.code = code
+    this.hint = options.hint ?? errorKinds[code].hint
+    this.details = options.details ?? {}
+  }
+}
+
+export function isStintError(error: unknown): error is StintError {
+  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string' && error.code in errorKinds
+}
+
+/** Any thrown value as a coded error: ours as it is, everything else as E_INTERNAL with its cause. */
+export function asStintError(error: unknown): StintError {
+  if (isStintError(error)) return error
+  return new StintError('E_INTERNAL', error instanceof Error ? error.message : String(error), { cause: error })
+}
+
+/** The `code` of a Node.js system error such as ENOENT, or undefined. */
+export function systemCode(error: unknown): string | undefined {
+  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}

@@ -1,0 +1,66 @@
+import { Type, type Static } from 'typebox'
+import { Value } from 'typebox/value'
+import { StintError } from './errors.ts'
+
+/** One earlier stint of the run, for the timeline of `stint status`. */
+const StintRecord = Type.Object({
+  node: Type.String(),
+  startedAt: Type.Number(),
+  endedAt: Type.Number(),
+  checkpoint: Type.Number(),
+  trigger: Type.String(),
+  bytes: Type.Number(),
+  seconds: Type.Number(),
+})
+
+const ImageFile = Type.Object({ path: Type.String(), bytes: Type.Number(), xxh128: Type.String() })
+
+/**
+ * What stands beside an image, written last: with it the image is sealed, and any node can restore the run.
+ * Times are milliseconds since 1970, sizes bytes.
+ */
+export const ManifestSchema = Type.Object({
+  version: Type.Literal(1),
+  run: Type.String(),
+  job: Type.Integer(),
+  uid: Type.Integer(),
+  gid: Type.Integer(),
+  user: Type.String(),
+  options: Type.String(),
+  checkpoint: Type.Integer(),
+  trigger: Type.String(),
+  keepRunning: Type.Boolean(),
+  member: Type.Integer(),
+  members: Type.Integer(),
+  node: Type.String(),
+  restarts: Type.Integer(),
+  createdAt: Type.Number(),
+  hostname: Type.String(),
+  address: Type.String(),
+  rootPid: Type.Integer(),
+  criuVersion: Type.String(),
+  kernel: Type.String(),
+  machine: Type.String(),
+  script: Type.String(),
+  carried: Type.Array(Type.String()),
+  seconds: Type.Number(),
+  bytes: Type.Number(),
+  files: Type.Array(ImageFile),
+  history: Type.Array(StintRecord),
+})
+
+export type Manifest = Static<typeof ManifestSchema>
+export type ImageFile = Static<typeof ImageFile>
+export type StintRecord = Static<typeof StintRecord>
+
+/** @throws StintError E_IMAGE_DAMAGED when the text is no manifest of a version this daemon knows */
+export function parseManifest(text: string): Manifest {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new StintError('E_IMAGE_DAMAGED', 'the manifest is no JSON', { cause })
+  }
+  if (!Value.Check(ManifestSchema, value)) throw new StintError('E_IMAGE_DAMAGED', 'the manifest lacks fields or is of another version')
+  return value
+}

@@ -1,0 +1,35 @@
+import { StintError } from './errors.ts'
+
+/**
+ * Checkpoint states. Killing triggers go dumping, prepared, sealed, committed, requeued: the image is durable before
+ * the payload ends. With --keep-running the payload resumes first: dumping, prepared, committed, sealed.
+ */
+export const checkpointMoves = {
+  dumping: ['prepared', 'aborted'],
+  prepared: ['sealed', 'committed', 'aborted'],
+  sealed: ['committed', 'aborted'],
+  committed: ['sealed', 'requeued', 'aborted'],
+  requeued: [],
+  aborted: [],
+} as const satisfies Record<string, readonly string[]>
+
+export type CheckpointState = keyof typeof checkpointMoves
+
+/** Member states within one stint. */
+export const memberMoves = {
+  opening: ['running', 'restoring', 'ended'],
+  restoring: ['running', 'ended'],
+  running: ['dumping', 'ended'],
+  dumping: ['running', 'held', 'ended'],
+  held: ['running', 'ended'],
+  ended: [],
+} as const satisfies Record<string, readonly string[]>
+
+export type MemberState = keyof typeof memberMoves
+
+/** @throws StintError E_INTERNAL when the table does not allow the move */
+export function assertMove<S extends string>(moves: Record<S, readonly S[]>, from: S, to: S): void {
+  if (!moves[from].includes(to)) throw new StintError('E_INTERNAL', `illegal move from ${from} to ${to}`)
+}
+
+export type Trigger = 'walltime' | 'preemption' | 'signal' | 'schedule' | 'request' | 'drain'

@@ -1,0 +1,79 @@
+import { Type, type Static } from 'typebox'
+
+/** Shapes of the REST API, shared with the command line. Times are milliseconds since 1970, sizes bytes. */
+
+const Nullable = <T extends Parameters<typeof Type.Union>[0][number]>(type: T) => Type.Union([type, Type.Null()])
+
+export const ErrorBody = Type.Object({ code: Type.String(), message: Type.String(), hint: Type.String() })
+
+export const CheckpointView = Type.Object({
+  number: Type.Integer(),
+  trigger: Type.String(),
+  keepRunning: Type.Boolean(),
+  state: Type.String(),
+  startedAt: Type.Number(),
+  frozenMs: Nullable(Type.Number()),
+  seconds: Nullable(Type.Number()),
+  bytes: Nullable(Type.Number()),
+  error: Nullable(Type.String()),
+})
+export type CheckpointView = Static<typeof CheckpointView>
+
+export const StintView = Type.Object({
+  node: Type.String(),
+  startedAt: Type.Number(),
+  endedAt: Type.Number(),
+  checkpoint: Type.Integer(),
+  trigger: Type.String(),
+  bytes: Type.Number(),
+  seconds: Type.Number(),
+})
+
+export const RunView = Type.Object({
+  job: Type.Integer(),
+  run: Type.String(),
+  user: Type.String(),
+  node: Nullable(Type.String()),
+  state: Type.String(),
+  restarts: Type.Integer(),
+  startedAt: Type.Number(),
+  endedAt: Nullable(Type.Number()),
+  waitStatus: Nullable(Type.Integer()),
+  walltimeEndsAt: Nullable(Type.Number()),
+  savedAt: Nullable(Type.Number()),
+  error: Nullable(Type.String()),
+  stints: Type.Array(StintView),
+  checkpoints: Type.Array(CheckpointView),
+  events: Type.Array(Type.Object({ at: Type.Number(), kind: Type.String(), detail: Type.Record(Type.String(), Type.Unknown()) })),
+})
+export type RunView = Static<typeof RunView>
+
+export const ImageView = Type.Object({
+  job: Type.Integer(),
+  user: Type.String(),
+  checkpoint: Type.Integer(),
+  trigger: Type.String(),
+  node: Type.String(),
+  createdAt: Type.Number(),
+  bytes: Type.Number(),
+  seconds: Type.Number(),
+  directory: Type.String(),
+})
+export type ImageView = Static<typeof ImageView>
+
+export const CheckView = Type.Object({
+  job: Type.Integer(),
+  processes: Type.Integer(),
+  bytes: Type.Number(),
+  predictedSeconds: Type.Number(),
+  carried: Type.Array(Type.String()),
+  obstacles: Type.Array(Type.Object({ kind: Type.String(), message: Type.String(), remedy: Type.String() })),
+})
+export type CheckView = Static<typeof CheckView>
+
+export const FindingView = Type.Object({ subject: Type.String(), verdict: Type.Union([Type.Literal('ok'), Type.Literal('warning'), Type.Literal('fault')]), found: Type.String(), remedy: Type.String() })
+export type FindingView = Static<typeof FindingView>
+
+export const JobParams = Type.Object({ job: Type.Integer({ minimum: 1 }) })
+export const CheckpointRequest = Type.Object({ keepRunning: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
+export const ImagesQuery = Type.Object({ job: Type.Optional(Type.Integer({ minimum: 1 })) }, { additionalProperties: false })

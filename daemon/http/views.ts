@@ -1,0 +1,42 @@
+import type { Context } from '../actions/context.ts'
+import type { Run } from '../catalogue/runs.ts'
+import type { StoredImage } from '../../plugins/stores/store.ts'
+import type { StintRecord } from '../core/manifest.ts'
+import type { CheckpointView, ImageView, RunView } from './schemas.ts'
+
+/** What a run is doing, in one word for people. */
+function runState(context: Context, run: Run): { state: string; node: string | null; restarts: number; endTime: number | null } {
+  const newest = context.catalogue.members.ofRun(run.id).at(-1)
+  if (newest === undefined) return { state: 'unknown', node: null, restarts: 0, endTime: null }
+  const live = newest.state !== 'ended'
+  const state = live ? newest.state : run.ended_at === null ? 'elsewhere' : 'ended'
+  return { state, node: live ? newest.node : null, restarts: newest.restarts, endTime: live ? newest.end_time : null }
+}
+
+export function checkpointViews(context: Context, runId: string): CheckpointView[] {
+  return context.catalogue.checkpoints.ofRun(runId).map((row) => ({
+    number: row.number,
+    trigger: row.trigger,
+    keepRunning: row.keep_running === 1,
+    state: row.state,
+    startedAt: row.started_at,
+    frozenMs: row.frozen_ms,
+    seconds: row.seconds,
+    bytes: context.catalogue.images.ofCheckpoint(row.id)[0]?.bytes ?? null,
+    error: row.error,
+  }))
+}
+
+export function runView(context: Context, run: Run): RunView {
+  const { state, node, restarts, endTime } = runState(context, run)
+  return {
+    job: run.job_id, run: run.id, user: run.user, node, state, restarts, startedAt: run.created_at, endedAt: run.ended_at, waitStatus: run.wait_status,
+    walltimeEndsAt: endTime, savedAt: context.sandboxes.get(run.job_id)?.plannedAt ?? null, error: run.error,
+    stints: JSON.parse(run.history) as StintRecord[], checkpoints: checkpointViews(context, run.id), events: context.catalogue.events.ofRun(run.id),
+  }
+}
+
+export function imageView({ directory, manifest }: StoredImage): ImageView {
+  const { job, user, checkpoint, trigger, node, createdAt, bytes, seconds } = manifest
+  return { job, user, checkpoint, trigger, node, createdAt, bytes, seconds, directory }
+}

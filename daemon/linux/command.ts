@@ -1,0 +1,94 @@
+import { spawn } from 'node:child_process'
+import { openSync, closeSync } from 'node:fs'
+import { constants } from 'node:os'
+import { execa } from 'execa'
+import type { Logger } from 'pino'
+import { StintError } from '../core/errors.ts'
+
+const minimalEnvironment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }
+
+export interface CommandOptions {
+  /** Bytes for standard input. */
+  readonly input?: string
+  /** File to read standard input from, instead of `input`. */
+  readonly inputFile?: string
+  readonly env?: Readonly<Record<string, string>>
+  /** Default 15 s. The command is killed then. */
+  readonly timeoutSeconds?: number
+  readonly signal?: AbortSignal
+  /** Exit codes that are no error; default 0 alone. */
+  readonly expected?: readonly number[]
+}
+
+export interface CommandResult {
+  readonly exitCode: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** A program that outlives the daemon: own session, no pipes to us. */
+export interface DetachedProgram {
+  readonly pid: number
+  /** Exit code; 128 + n after signal n. */
+  readonly ended: Promise<number>
+}
+
+/**
+ * The one way this daemon starts programs: argv arrays, an absolute program, a minimal environment, a time limit,
+ * bounded output.
+ */
+export class CommandRunner {
+  readonly #log: Logger
+
+  constructor(log: Logger) {
+    this.#log = log
+  }
+
+  /** @throws StintError E_COMMAND_FAILED with the end of standard error */
+  async run(argv: readonly [string, ...string[]], options: CommandOptions = {}): Promise<CommandResult> {
+    const [program, ...args] = argv
+    const started = performance.now()
+    const result = await execa(program, args, {
+      env: { ...minimalEnvironment, ...options.env },
+      extendEnv: false,
+      cwd: '/',
+      timeout: (options.timeoutSeconds ?? 15) * 1000,
+      killSignal: 'SIGKILL',
+      ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+      maxBuffer: 4 * 2 ** 20,
+      reject: false,
+      stripFinalNewline: true,
+      ...(options.inputFile !== undefined ? { inputFile: options.inputFile } : { input: options.input ?? '' }),
+    })
+    const { stdout, stderr } = result
+    this.#log.debug({ argv, exitCode: result.exitCode, ms: Math.round(performance.now() - started) }, 'command')
+    const exitCode = result.exitCode
+    if (exitCode === undefined || !(options.expected ?? [0]).includes(exitCode)) {
+      const why = result.timedOut ? 'took too long' : exitCode === undefined ? (result.signalDescription ?? result.code ?? 'did not start') : `ended with ${exitCode}`
+      throw new StintError('E_COMMAND_FAILED', `${program} ${why}: ${(stderr || stdout).trim().slice(-500)}`, { details: { argv, exitCode, stderr } })
+    }
+    return { exitCode, stdout, stderr }
+  }
+
+  /**
+   * Starts a program that goes on when this daemon dies: CRIU must reach its barrier by itself.
+   * @param outputPath takes standard output and error
+   */
+  startDetached(argv: readonly [string, ...string[]], outputPath: string, env: Readonly<Record<string, string>> = {}): DetachedProgram {
+    const [program, ...args] = argv
+    const output = openSync(outputPath, 'a', 0o600)
+    try {
+      // Plain spawn: execa would put pipes of ours between the program and its files.
+      const child = spawn(program, args, { env: { ...minimalEnvironment, ...env }, cwd: '/', detached: true, stdio: ['ignore', output, output] })
+      const { promise: ended, resolve } = Promise.withResolvers<number>()
+      child.once('exit', (code, signal) => { resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])) })
+      child.once('error', () => { resolve(127) })
+      if (child.pid === undefined) throw new StintError('E_COMMAND_FAILED', `${program} did not start`, { details: { argv } })
+      child.unref()
+      this.#log.debug({ argv, pid: child.pid }, 'started')
+      return { pid: child.pid, ended }
+    } finally {
+      closeSync(output)
+    }
+  }
+}

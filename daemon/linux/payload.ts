@@ -1,0 +1,134 @@
+import { readFileSync, readdirSync, readlinkSync, statSync, statfsSync } from 'node:fs'
+import { processStat, processStatus, listPids, namespaceOf, statusBytes, unlessGone } from './processes.ts'
+
+/** An open or mapped file of a payload process. */
+export interface OpenFile {
+  readonly pid: number
+  readonly path: string
+  readonly mountId: number | undefined
+  readonly deleted: boolean
+  readonly writable: boolean
+  readonly kind: 'file' | 'directory' | 'fifo' | 'character-device' | 'block-device' | 'other'
+  readonly uid: number
+  readonly bytes: number
+}
+
+/** One process of a sandbox, by the sandbox's own PIDs. */
+export interface PayloadProcess {
+  readonly pid: number
+  readonly parent: number
+  readonly comm: string
+  readonly state: string
+  readonly tracer: number
+  readonly residentBytes: number
+  readonly userNamespace: string | undefined
+  readonly sockets: readonly string[]
+  readonly anonymous: readonly string[]
+  readonly files: readonly OpenFile[]
+}
+
+/** The sandbox's own view of its processes: the proc file system its PID 1 mounted. */
+export function sandboxProc(pid1: number): string {
+  return `/proc/${pid1}/root/proc`
+}
+
+function kindOf(mode: number): OpenFile['kind'] {
+  const kinds: Record<number, OpenFile['kind']> = { 0o100000: 'file', 0o040000: 'directory', 0o010000: 'fifo', 0o020000: 'character-device', 0o060000: 'block-device' }
+  return kinds[mode & 0o170000] ?? 'other'
+}
+
+const deletedSuffix = ' (deleted)'
+
+function openFile(pid: number, link: string, at: string, fdinfo: string | undefined): OpenFile | undefined {
+  const stat = unlessGone(() => statSync(at))
+  if (stat === undefined) return undefined
+  const flags = parseInt(/^flags:\s+(\d+)/m.exec(fdinfo ?? '')?.[1] ?? '0', 8)
+  const mountId = /^mnt_id:\s+(\d+)/m.exec(fdinfo ?? '')?.[1]
+  return {
+    pid,
+    path: link.endsWith(deletedSuffix) ? link.slice(0, -deletedSuffix.length) : link,
+    deleted: link.endsWith(deletedSuffix) || stat.nlink === 0,
+    mountId: mountId === undefined ? undefined : Number(mountId),
+    writable: (flags & 0o3) !== 0,
+    kind: kindOf(stat.mode),
+    uid: stat.uid,
+    bytes: stat.size,
+  }
+}
+
+/** Descriptors and the working directory; mapped files come from the maps. */
+function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous'> {
+  const files: OpenFile[] = []
+  const sockets: string[] = []
+  const anonymous: string[] = []
+  const base = `${proc}/${pid}`
+  for (const fd of unlessGone(() => readdirSync(`${base}/fd`)) ?? []) {
+    const link = unlessGone(() => readlinkSync(`${base}/fd/${fd}`))
+    if (link === undefined) continue
+    if (link.startsWith('/')) {
+      const file = openFile(pid, link, `${base}/fd/${fd}`, unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
+      if (file !== undefined) files.push(file)
+    } else if (link.startsWith('socket:[')) sockets.push(link.slice(8, -1))
+    else anonymous.push(link)
+  }
+  const cwd = unlessGone(() => readlinkSync(`${base}/cwd`))
+  const cwdFile = cwd === undefined ? undefined : openFile(pid, cwd, `${base}/cwd`, undefined)
+  if (cwdFile !== undefined) files.push(cwdFile)
+  const mapped = new Set<string>()
+  for (const line of (unlessGone(() => readFileSync(`${base}/maps`, 'utf8')) ?? '').split('\n')) {
+    const match = /^\S+ (\S+) \S+ \S+ (\d+) +(\/.*)$/.exec(line)
+    const [, permissions = '', inode, path = ''] = match ?? []
+    if (match === null || inode === '0' || mapped.has(path)) continue
+    mapped.add(path)
+    const deleted = path.endsWith(deletedSuffix)
+    const plain = deleted ? path.slice(0, -deletedSuffix.length) : path
+    const stat = deleted ? undefined : unlessGone(() => statSync(`${base}/root${plain}`))
+    files.push({
+      pid, path: plain, deleted, mountId: undefined, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0,
+      writable: permissions.includes('w') && permissions.endsWith('s'),
+    })
+  }
+  return { files, sockets, anonymous }
+}
+
+/** Every process in the sandbox but its PID 1, zombies included. */
+export function payloadProcesses(pid1: number): PayloadProcess[] {
+  const proc = sandboxProc(pid1)
+  return (unlessGone(() => listPids(proc)) ?? []).filter((pid) => pid !== 1).flatMap((pid) => {
+    const [stat, status] = [processStat(pid, proc), processStatus(pid, proc)]
+    if (stat === undefined || status === undefined) return []
+    return [{
+      pid,
+      parent: stat.parent,
+      comm: stat.comm,
+      state: stat.state,
+      tracer: Number(status.get('TracerPid') ?? 0),
+      residentBytes: statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem'),
+      userNamespace: stat.state === 'Z' ? undefined : namespaceOf(pid, 'user', proc),
+      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [] } : filesOf(pid, proc)),
+    }]
+  })
+}
+
+/** Whether the sandbox's payload root is there and no zombie. */
+export function rootAlive(pid1: number, rootPid: number): boolean {
+  const stat = unlessGone(() => processStat(rootPid, sandboxProc(pid1)))
+  return stat !== undefined && stat.state !== 'Z' && stat.state !== 'X'
+}
+
+/** What a checkpoint must write: resident anonymous and shared memory, and the private /tmp and /dev/shm. */
+export function payloadBytes(pid1: number): number {
+  const proc = sandboxProc(pid1)
+  const memory = (unlessGone(() => listPids(proc)) ?? [])
+    .filter((pid) => pid !== 1)
+    .map((pid) => processStatus(pid, proc))
+    .reduce((sum, status) => sum + (status === undefined ? 0 : statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem')), 0)
+  const trees = ['/tmp', '/dev/shm'].map((path) => unlessGone(() => statfsSync(`/proc/${pid1}/root${path}`))).reduce((sum, s) => sum + (s === undefined ? 0 : (s.blocks - s.bfree) * s.bsize), 0)
+  return memory + trees
+}
+
+/** The payload's processes by the node's PIDs: those that share the sandbox's PID namespace, without its PID 1. */
+export function nodePids(pid1: number): number[] {
+  const own = namespaceOf(pid1, 'pid')
+  return own === undefined ? [] : listPids().filter((pid) => pid !== pid1 && namespaceOf(pid, 'pid') === own)
+}

@@ -1,0 +1,51 @@
+import { readFileSync } from 'node:fs'
+import { endianness } from 'node:os'
+import { unlessGone } from './processes.ts'
+
+export interface Connection {
+  readonly inode: string
+  readonly localAddress: string
+  readonly localPort: number
+  readonly remoteAddress: string
+  readonly remotePort: number
+}
+
+const established = '01'
+
+/** The kernel prints addresses as 32-bit words in host byte order. */
+function parseAddress(hex: string): string {
+  const words = hex.match(/.{8}/g) ?? []
+  const bytes = words.flatMap((word) => {
+    const pairs = (word.match(/../g) ?? []).map((pair) => parseInt(pair, 16))
+    return endianness() === 'LE' ? pairs.toReversed() : pairs
+  })
+  const v4 = bytes.length === 16 && bytes.slice(0, 10).every((b) => b === 0) && bytes[10] === 0xff ? bytes.slice(12) : bytes
+  if (v4.length === 4) return v4.join('.')
+  return Array.from({ length: 8 }, (_, i) => (((v4[2 * i] ?? 0) << 8) | (v4[2 * i + 1] ?? 0)).toString(16)).join(':')
+}
+
+/** Established connections out of /proc/PID/net/tcp or tcp6 (proc_net_tcp in the kernel's documentation). */
+export function parseTcp(text: string): Connection[] {
+  return text.split('\n').slice(1).flatMap((line) => {
+    const [, local, remote, state, , , , , , inode] = line.trim().split(/\s+/)
+    const [localHex = '', localPort = ''] = local?.split(':') ?? []
+    const [remoteHex = '', remotePort = ''] = remote?.split(':') ?? []
+    if (state !== established || inode === undefined) return []
+    return [{
+      inode,
+      localAddress: parseAddress(localHex),
+      localPort: parseInt(localPort, 16),
+      remoteAddress: parseAddress(remoteHex),
+      remotePort: parseInt(remotePort, 16),
+    }]
+  })
+}
+
+/** Established TCP connections in a process's network namespace. */
+export function connectionsOf(pid: number): Connection[] {
+  return ['tcp', 'tcp6'].flatMap((table) => parseTcp(unlessGone(() => readFileSync(`/proc/${pid}/net/${table}`, 'utf8')) ?? ''))
+}
+
+export function isLoopback(address: string): boolean {
+  return address.startsWith('127.') || address === '0:0:0:0:0:0:0:1'
+}

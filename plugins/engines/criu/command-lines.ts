@@ -1,0 +1,55 @@
+import type { DumpRequest, EngineTarget, RestoreRequest } from '../engine.ts'
+import { dumpCapabilities, restoreCapabilities } from './capabilities.ts'
+
+export interface CriuPrograms {
+  readonly criu: string
+  readonly nsenter: string
+  readonly setpriv: string
+  readonly libexecDir: string
+}
+
+type Argv = [string, ...string[]]
+
+/**
+ * Into the sandbox's namespaces, so that they need no describing in the image. Not its IPC namespace: CRIU dumps SysV
+ * objects only when the target's differs from its own.
+ */
+function enter(programs: CriuPrograms, target: EngineTarget): Argv {
+  return [programs.nsenter, `--target=${target.pid1}`, '--pid', '--mount', '--net', '--uts', '--wd=/', '--']
+}
+
+function capabilityList(names: readonly string[], prefix = ''): string {
+  return [`-all`, ...names.map((name) => `+${prefix}${name}`)].join(',')
+}
+
+const common = ['--manage-cgroups=ignore', '--tcp-established', '--network-lock=skip', '--file-locks', '-v4']
+
+/** Dump as the job's user with the ambient capabilities of capabilities.ts: root-only rights stay out of CRIU's hands. */
+export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
+  const set = capabilityList(dumpCapabilities)
+  return [
+    ...enter(programs, request),
+    programs.setpriv, `--reuid=${request.uid}`, `--regid=${request.gid}`, '--init-groups',
+    `--inh-caps=${set}`, `--ambient-caps=${set}`, `--bounding-set=${set}`, '--',
+    programs.criu, 'dump', '--unprivileged', '--tree', String(request.rootPid), '--images-dir', `${request.directory}/criu`, '--log-file', 'dump.log',
+    ...common, '--ghost-limit', '64G', '--link-remap', '--action-script', `${programs.libexecDir}/stint-barrier`,
+    ...(request.keepRunning ? ['--leave-running'] : []),
+  ] as Argv
+}
+
+/** The interrupted-system-call shim and the barrier, as CRIU and its action script find them. */
+export function dumpEnvironment(programs: CriuPrograms, barrierSocket: string, barrierSeconds: number): Record<string, string> {
+  return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_BARRIER: barrierSocket, STINT_BARRIER_TIMEOUT: String(barrierSeconds) }
+}
+
+/** Restore as root (it sets each task's identity) with nothing but the capabilities of capabilities.ts, inside the step's cgroups. */
+export function restoreArgv(programs: CriuPrograms, request: RestoreRequest): Argv {
+  const set = capabilityList(restoreCapabilities)
+  return [
+    `${programs.libexecDir}/stint-init`, 'join', ...request.cgroups, '--',
+    ...enter(programs, request),
+    programs.setpriv, `--bounding-set=${set}`, `--inh-caps=${set}`, '--',
+    programs.criu, 'restore', '--restore-detached', '--images-dir', `${request.directory}/criu`, '--work-dir', request.workDirectory,
+    '--log-file', 'restore.log', ...common,
+  ] as Argv
+}

@@ -1,0 +1,60 @@
+/** A sandbox as an engine sees it. */
+export interface EngineTarget {
+  /** PID 1 of the sandbox, as the node sees it. */
+  readonly pid1: number
+  readonly uid: number
+  readonly gid: number
+  /** Root of the payload, as the sandbox sees it. */
+  readonly rootPid: number
+}
+
+export interface DumpRequest extends EngineTarget {
+  /** Existing directory of root; the engine's files go into `criu/` below it. */
+  readonly directory: string
+  readonly keepRunning: boolean
+  /** Seconds the payload may wait frozen for the decision. */
+  readonly barrierSeconds: number
+  /** Private directory for the barrier's socket. */
+  readonly runDirectory: string
+}
+
+/**
+ * A dump that has reached its barrier: all is written, the payload frozen. Exactly one of `commit` and `abort` is
+ * called; a daemon that dies instead has aborted.
+ */
+export interface PreparedDump {
+  /** Lets the payload end (or run on, with keepRunning). @throws StintError E_CRIU_DUMP_FAILED when it runs on against the word */
+  commit(): Promise<void>
+  /** The payload resumes as if nothing had been. */
+  abort(): Promise<void>
+}
+
+export interface RunningDump {
+  readonly pid: number
+  /** @throws StintError E_CRIU_DUMP_FAILED with the first real error and a remedy; the payload runs on */
+  readonly prepared: Promise<PreparedDump>
+  /** Gives up before the barrier. */
+  abort(): void
+}
+
+export interface RestoreRequest extends EngineTarget {
+  readonly directory: string
+  /** Cgroups the restored processes belong to. */
+  readonly cgroups: readonly string[]
+  /** Existing directory for the log. */
+  readonly workDirectory: string
+}
+
+export interface RunningRestore {
+  readonly pid: number
+  /** @throws StintError E_CRIU_RESTORE_FAILED */
+  readonly done: Promise<void>
+}
+
+/** What saves and restores a process tree. */
+export interface Engine {
+  readonly name: string
+  version(): Promise<string>
+  startDump(request: DumpRequest): Promise<RunningDump>
+  startRestore(request: RestoreRequest): RunningRestore
+}

@@ -1,0 +1,208 @@
+import { appendFileSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname, join } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { StintError, asStintError, systemCode } from '../../../daemon/core/errors.ts'
+import { parseManifest, type ImageFile, type Manifest } from '../../../daemon/core/manifest.ts'
+import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
+import type { ImageDraft, ImageKey, ImageStore, StoredImage } from '../store.ts'
+
+const manifestName = 'manifest.json'
+const attemptsName = 'attempts'
+
+function checkpointName(checkpoint: number): string {
+  return String(checkpoint).padStart(4, '0')
+}
+
+/** Hashes and flushes every file below a directory. */
+class Hashing {
+  readonly #worker: Worker
+  readonly #result: Promise<ImageFile[]>
+
+  constructor(directory: string) {
+    this.#worker = new Worker(new URL('hash-worker.ts', import.meta.url), { workerData: directory })
+    this.#result = new Promise((resolve, reject) => {
+      this.#worker.once('message', resolve)
+      this.#worker.once('error', reject)
+      this.#worker.once('exit', () => { reject(new StintError('E_STORE_UNUSABLE', 'hashing ended early')) })
+    })
+    this.#result.catch(() => undefined) // Observed through finish(); a draft that is given up has no reader.
+  }
+
+  async finish(): Promise<ImageFile[]> {
+    this.#worker.postMessage('finish')
+    return this.#result
+  }
+
+  async stop(): Promise<void> {
+    await this.#worker.terminate()
+  }
+}
+
+/** ENOSPC and its like as E_STORE_FULL, everything else as E_STORE_UNUSABLE. */
+function storeError(cause: unknown): StintError {
+  const code = systemCode(cause)
+  const message = asStintError(cause).message
+  return code === 'ENOSPC' || code === 'EDQUOT'
+    ? new StintError('E_STORE_FULL', `the image store is full: ${message}`, { cause })
+    : new StintError('E_STORE_UNUSABLE', `the image store cannot be used: ${message}`, { cause })
+}
+
+/**
+ * Images as directories on a POSIX file system: `PATH/JOB/RUN/0001/m0/`. While it is made a checkpoint's name is
+ * `.unfinished-NODE-0001`; the rename after the last flush is the seal.
+ */
+export class PosixStore implements ImageStore {
+  readonly name: string
+  readonly #path: string
+
+  constructor(path: string) {
+    this.name = path
+    this.#path = path
+  }
+
+  assertUsable(bytes: number): void {
+    try {
+      const stat = lstatSync(this.#path)
+      if (!stat.isDirectory() || stat.uid !== 0 || (stat.mode & 0o077) !== 0) {
+        throw new StintError('E_STORE_UNUSABLE', `${this.#path} must be a directory of root with mode 0700`)
+      }
+      accessSync(this.#path, constants.W_OK)
+      const { bavail, bsize } = statfsSync(this.#path)
+      if (bavail * bsize < bytes) {
+        throw new StintError('E_STORE_FULL', `the image needs ${Math.ceil(bytes / 2 ** 20)} MiB, ${this.#path} has ${Math.floor((bavail * bsize) / 2 ** 20)} MiB free`)
+      }
+    } catch (error) {
+      throw 'hint' in (error as object) ? error : storeError(error)
+    }
+  }
+
+  #run(job: number, run: string): string {
+    return join(this.#path, String(job), run)
+  }
+
+  begin(key: ImageKey): ImageDraft {
+    const runDirectory = this.#run(key.job, key.run)
+    const unfinished = join(runDirectory, `.unfinished-${hostname()}-${checkpointName(key.checkpoint)}`)
+    const final = join(runDirectory, checkpointName(key.checkpoint))
+    const memberName = `m${key.member}`
+    const directory = join(unfinished, memberName)
+    try {
+      rmSync(unfinished, { recursive: true, force: true })
+      mkdirSync(directory, { recursive: true, mode: 0o700 })
+    } catch (error) {
+      throw storeError(error)
+    }
+    const hashing = new Hashing(directory)
+    return {
+      directory,
+      finish: async () => {
+        try {
+          return await hashing.finish()
+        } catch (error) {
+          throw storeError(error)
+        }
+      },
+      seal: (manifest) => {
+        try {
+          writeDurably(join(directory, manifestName), JSON.stringify(manifest, undefined, 1))
+          for (const at of [directory, unfinished]) syncPath(at)
+          renameSync(unfinished, final)
+          for (const at of [runDirectory, dirname(runDirectory), this.#path]) syncPath(at)
+          return join(final, memberName)
+        } catch (error) {
+          throw storeError(error)
+        }
+      },
+      [Symbol.asyncDispose]: async () => {
+        await hashing.stop()
+        rmSync(unfinished, { recursive: true, force: true })
+      },
+    }
+  }
+
+  #names(...below: string[]): string[] {
+    try {
+      return readdirSync(join(this.#path, ...below))
+    } catch (error) {
+      // A store that is not there has no images; assertUsable tells why when it matters.
+      if (['ENOENT', 'ENOTDIR', 'ESTALE', 'EIO'].includes(systemCode(error) ?? '')) return []
+      throw storeError(error)
+    }
+  }
+
+  list(job?: number): StoredImage[] {
+    const images: StoredImage[] = []
+    for (const jobName of job === undefined ? this.#names().filter((n) => /^\d+$/.test(n)) : [String(job)]) {
+      for (const run of this.#names(jobName)) {
+        for (const checkpoint of this.#names(jobName, run).filter((n) => /^\d{4,}$/.test(n))) {
+          for (const member of this.#names(jobName, run, checkpoint)) {
+            const directory = join(this.#path, jobName, run, checkpoint, member)
+            const manifest = this.#readManifest(directory)
+            if (manifest?.job === Number(jobName) && manifest.run === run) images.push({ directory, manifest })
+          }
+        }
+      }
+    }
+    return images.toSorted((a, b) => b.manifest.createdAt - a.manifest.createdAt)
+  }
+
+  /** The manifest, or undefined where none can be read: such a directory is no sealed image. */
+  #readManifest(directory: string): Manifest | undefined {
+    try {
+      return parseManifest(readFileSync(join(directory, manifestName), 'utf8'))
+    } catch {
+      return undefined
+    }
+  }
+
+  async verify(image: StoredImage): Promise<void> {
+    const hashing = new Hashing(image.directory)
+    try {
+      const found = new Map((await hashing.finish()).map((file) => [file.path, file]))
+      for (const file of image.manifest.files) {
+        const now = found.get(file.path)
+        if (now?.bytes !== file.bytes || now.xxh128 !== file.xxh128) {
+          throw new StintError('E_IMAGE_DAMAGED', `${file.path} of checkpoint ${image.manifest.checkpoint} is not what was written`, { details: { directory: image.directory } })
+        }
+      }
+    } finally {
+      await hashing.stop()
+    }
+  }
+
+  remove(key: Pick<ImageKey, 'job' | 'run' | 'checkpoint'>): void {
+    rmSync(join(this.#run(key.job, key.run), checkpointName(key.checkpoint)), { recursive: true, force: true })
+  }
+
+  removeRun(job: number, run: string): void {
+    rmSync(this.#run(job, run), { recursive: true, force: true })
+    try {
+      rmdirSync(join(this.#path, String(job)))
+    } catch (error) {
+      if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) throw storeError(error)
+    }
+  }
+
+  countAttempt(key: Pick<ImageKey, 'job' | 'run' | 'checkpoint'>): number {
+    const file = join(this.#run(key.job, key.run), checkpointName(key.checkpoint), attemptsName)
+    appendFileSync(file, `${new Date().toISOString()} ${hostname()}\n`, { mode: 0o600 })
+    syncPath(file)
+    return readFileSync(file, 'utf8').trimEnd().split('\n').length
+  }
+
+  removeUnfinished(): number {
+    const mine = `.unfinished-${hostname()}-`
+    let removed = 0
+    for (const job of this.#names().filter((n) => /^\d+$/.test(n))) {
+      for (const run of this.#names(job)) {
+        for (const name of this.#names(job, run).filter((n) => n.startsWith(mine))) {
+          rmSync(join(this.#path, job, run, name), { recursive: true, force: true })
+          removed++
+        }
+      }
+    }
+    return removed
+  }
+}
+
