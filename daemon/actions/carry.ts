@@ -32,7 +32,7 @@ async function unpack(context: Context, sandbox: Sandbox, input: string): Promis
   const { setpriv, tar } = context.config.programs
   await context.commands.run(
     [...inMounts(context, sandbox), setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--', tar,
-      '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', '--no-overwrite-dir', '--unlink-first'],
+      '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', '--no-overwrite-dir'],
     { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
   )
 }

@@ -1,0 +1,3 @@
+/** Provisional sets, until measured one by one. */
+export const dumpCapabilities = ['checkpoint_restore', 'sys_ptrace', 'sys_admin', 'net_admin', 'dac_override', 'dac_read_search', 'setpcap', 'setuid', 'setgid', 'kill', 'fowner', 'chown'] as const
+export const restoreCapabilities = ['checkpoint_restore', 'sys_ptrace', 'sys_admin', 'net_admin', 'dac_override', 'dac_read_search', 'setpcap', 'setuid', 'setgid', 'kill', 'fowner', 'chown', 'sys_chroot', 'sys_resource', 'net_raw', 'mknod', 'fsetid', 'sys_nice', 'ipc_owner', 'ipc_lock', 'lease', 'setfcap', 'net_bind_service', 'audit_write', 'sys_time'] as const

@@ -1,0 +1,22 @@
+/* stint-init: the processes of a sandbox that are not the user's, one small role each. */
+#include <stdio.h>
+#include <string.h>
+
+#include "roles.h"
+
+int main(int argc, char **argv)
+{
+    const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
+    if (strcmp(name, "stint-barrier") == 0)
+        return barrier_main();
+    if (argc == 3 && strcmp(argv[1], "guard") == 0)
+        return guard_main(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "pid1") == 0)
+        return pid1_main(strcmp(argv[2], "restore") == 0);
+    if (argc == 2 && strcmp(argv[1], "root") == 0)
+        return root_main();
+    if (argc > 3 && strcmp(argv[1], "join") == 0)
+        return join_main(argc - 2, argv + 2);
+    fputs("stint-init: started by the Slurm plugin and the daemon, not by hand\n", stderr);
+    return 2;
+}

@@ -1,0 +1,116 @@
+/* pid1: PID 1 of the sandbox, never dumped. Reaps, delivers signals on the guard's word, reports the end of root. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "roles.h"
+
+struct pid1 {
+    bool held, live; /* live: root is the payload, not one of CRIU's attempts */
+    bool ended;
+    int status;
+};
+
+static void say(enum internal_kind kind, int value)
+{
+    struct internal_message message = {.kind = kind, .value = value};
+    (void)send(PID1_GUARD_FD, &message, sizeof message, MSG_NOSIGNAL);
+}
+
+/* Root has ended: a dump when it was killed while held, the end of the job otherwise. */
+static void conclude(struct pid1 *self)
+{
+    if (!self->ended || !self->live)
+        return;
+    if (self->held && WIFSIGNALED(self->status)) {
+        say(ROOT_KILLED, self->status);
+        return;
+    }
+    say(ROOT_ENDED, self->status);
+    _exit(0);
+}
+
+static void reap(struct pid1 *self)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+        if (pid == ROOT_PID) {
+            self->ended = true;
+            self->status = status;
+            conclude(self);
+        }
+}
+
+static void take_signal(struct pid1 *self, int fd)
+{
+    struct signalfd_siginfo info;
+    if (read(fd, &info, sizeof info) != sizeof info)
+        return;
+    if (info.ssi_signo == SIGCHLD)
+        reap(self);
+    else
+        say(SIGNAL_SEEN, (int)info.ssi_signo);
+}
+
+static void take_message(struct pid1 *self)
+{
+    struct internal_message message;
+    ssize_t n = recv(PID1_GUARD_FD, &message, sizeof message, 0);
+    if (n == 0 || (n < 0 && errno != EINTR))
+        _exit(1); /* No guard, no sandbox. */
+    if (n != sizeof message)
+        return;
+    switch (message.kind) {
+    case DELIVER_ALL:
+        (void)kill(-1, message.value); /* Everybody in this PID namespace but ourselves. */
+        break;
+    case DELIVER_TASK:
+        (void)kill(SCRIPT_PID, message.value);
+        break;
+    case HOLD:
+        self->held = true;
+        break;
+    case UNHOLD:
+        self->held = false;
+        conclude(self);
+        break;
+    case RESTORED:
+        self->live = true;
+        if (kill(ROOT_PID, 0) == 0)
+            self->ended = false;
+        conclude(self);
+        break;
+    default:
+        break;
+    }
+}
+
+int pid1_main(bool restore)
+{
+    struct pid1 self = {.live = !restore};
+    sigset_t all;
+    /* Blocked signals reach even PID 1: so we see what Slurm sends to the whole step. */
+    sigfillset(&all);
+    if (sigprocmask(SIG_SETMASK, &all, NULL) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+        return 1;
+    int fd = signalfd(-1, &all, SFD_CLOEXEC);
+    if (fd < 0)
+        return 1;
+    reap(&self);
+    for (;;) {
+        struct pollfd sources[] = {{.fd = fd, .events = POLLIN}, {.fd = PID1_GUARD_FD, .events = POLLIN}};
+        if (poll(sources, 2, -1) < 0)
+            continue;
+        if (sources[0].revents != 0)
+            take_signal(&self, fd);
+        if (sources[1].revents != 0)
+            take_message(&self);
+    }
+}

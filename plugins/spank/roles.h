@@ -1,0 +1,15 @@
+#ifndef STINT_ROLES_H
+#define STINT_ROLES_H
+
+#include <stdbool.h>
+
+int guard_main(const char *line);
+int pid1_main(bool restore);
+int root_main(void);
+int barrier_main(void);
+int join_main(int argc, char **argv);
+
+/* Ends like a process with this wait status: the same exit code, or killed by the same signal (without a core). */
+_Noreturn void end_like(int wait_status);
+
+#endif

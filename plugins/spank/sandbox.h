@@ -1,0 +1,13 @@
+#ifndef STINT_SANDBOX_H
+#define STINT_SANDBOX_H
+
+#include <slurm/spank.h>
+
+/*
+ * Opens the sandbox of this batch task with the daemon. Returns in the process that shall run the user's script: this
+ * one when there is no sandbox, a child in the sandbox otherwise. Does not return elsewhere: guard, pid1 and root exec
+ * stint-init.
+ */
+void sandbox_enter(spank_t spank, const char *options, int argc, char **argv);
+
+#endif

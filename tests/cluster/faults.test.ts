@@ -1,0 +1,92 @@
+import { describe, expect, test } from '@jest/globals'
+import { cluster, leftovers, on, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+
+const minute = 60_000
+
+/** Counts in a file of its own; what a disturbed run must reproduce exactly. */
+function counter(steps: number): string {
+  return `#!/bin/bash\nfor i in $(seq 1 ${steps}); do echo $i; sleep 0.2; done\nexit 3\n`
+}
+
+const numbers = (steps: number): string => Array.from({ length: steps }, (_, i) => String(i + 1)).join('\n')
+
+async function restartDaemon(node: string, environment: string): Promise<void> {
+  await on(node, `echo '${environment}' > /etc/stint/environment`)
+  await cluster('daemon', node, 'stop')
+  await cluster('daemon', node, 'start')
+  await until(`stintd on ${node} answers`, 20, async () => (await tryOn(node, 'stint status --json')).exitCode === 0)
+}
+
+/** The daemon ends by SIGKILL at a named point; the supervisor starts it again; the job must come through. */
+async function killAt(point: string, node: string): Promise<void> {
+  const other = node === 'n3' ? 'n1' : 'n3'
+  const directory = await workDirectory()
+  const once = `/run/stint/fault-${point}`
+  const victim = point === 'restoring' ? other : node
+  await restartDaemon(victim, `STINT_FAULT=${point}:${once}`)
+  const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: counter(100) })
+  await untilRunning(job)
+  await untilState(node, job, 'running')
+  await on(node, 'sleep 2')
+  await tryOn(node, `stint checkpoint ${job}`) // Its answer is lost with the daemon.
+  if (point === 'committed' || point === 'restoring') {
+    await until(`job ${job} is requeued`, 30, async () => (await tryOn('ctl', `squeue -h -j ${job} -t pending -o %i`)).stdout.trim() === String(job))
+    await on('ctl', `scontrol update jobid=${job} nodelist=${point === 'restoring' ? other : node}`).catch(() => undefined)
+  }
+  expect((await untilEnded(job, 120)).get('ExitCode')).toBe('3:0')
+  expect(await on(victim, `ls ${once}`)).toBe(once)
+  expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(100))
+  await until('nothing is left behind', 10, async () => (await leftovers(node, job)) === '' && (await leftovers(other, job)) === '')
+  await restartDaemon(victim, '')
+}
+
+describe('the daemon is killed with SIGKILL', () => {
+  for (const point of ['opened', 'dumping', 'prepared', 'sealed', 'committed', 'restoring']) {
+    test(`at the point "${point}": the job continues or is restored, its results are right, nothing is left`, async () => {
+      await killAt(point, 'n1')
+    }, 4 * minute)
+  }
+})
+
+describe('CRIU is made to fail', () => {
+  test('a payload it must refuse ends as if Stint were not there, and the refusal is explained', async () => {
+    const directory = await workDirectory()
+    const script = '#!/bin/bash\npython3 -c "\nimport ctypes, time\nq = ctypes.CDLL(None).mq_open(b\'/stint-test\', 0o102, 0o600, None)\nassert q >= 0\ntime.sleep(15)\n"\nexit 5\n'
+    const job = await submit({ directory, options: '--stint --time=10', script })
+    const node = await untilRunning(job)
+    await untilState(node, job, 'running')
+    await on(node, 'sleep 2')
+    const refused = await tryOn(node, `stint checkpoint ${job}`)
+    expect(refused.exitCode).not.toBe(0)
+    expect(refused.stderr).toMatch(/message queue/i)
+    expect((await status(node, job))?.error).toMatch(/message queue/i)
+    const fields = await untilEnded(job, 60)
+    expect(fields.get('ExitCode')).toBe('5:0')
+    expect(fields.get('Restarts')).toBe('0')
+  }, 2 * minute)
+})
+
+describe('the image store', () => {
+  for (const [name, breakIt, mendIt, expected] of [
+    ['is full', 'mount -t tmpfs -o size=64k,mode=700 none /shared/stint', 'umount /shared/stint', /E_STORE_FULL/],
+    ['is missing', 'mkdir -p /tmp/empty && mount --bind /tmp/empty /shared/stint', 'umount /shared/stint', /E_STORE_UNUSABLE/],
+    ['is read-only', 'mount --bind /shared/stint /shared/stint && mount -o remount,bind,ro /shared/stint', 'umount /shared/stint', /E_STORE_UNUSABLE/],
+  ] as const) {
+    test(`${name}: the job is undamaged and the error says what to do`, async () => {
+      const directory = await workDirectory()
+      await on('n2', breakIt)
+      try {
+        const job = await submit({ directory, options: '--stint --time=10 --nodelist=n2', script: counter(40) })
+        await untilRunning(job)
+        await untilState('n2', job, 'running')
+        const refused = await tryOn('n2', `stint checkpoint ${job}`)
+        expect(refused.stderr).toMatch(expected)
+        expect(refused.stderr).toMatch(/stint doctor|Free space/)
+        expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
+        expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(40))
+      } finally {
+        await on('n2', mendIt)
+      }
+    }, 2 * minute)
+  }
+})

@@ -1,0 +1,65 @@
+import { beforeAll, describe, expect, test } from '@jest/globals'
+import { fixtures, move, on, submit, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+
+const minute = 60_000
+
+describe('MPI on one node', () => {
+  test('HPL with Open MPI, 4 ranks, moved to another node, passes its residual checks', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'hpl.sh', environment: { HPL_N: 4000, HPL_P: 2, HPL_Q: 2 } })
+    const node = await untilRunning(job)
+    await on(node, `timeout 60 sh -c 'until pgrep -c hpcc >/dev/null; do sleep 0.2; done'; sleep 4`)
+    expect(await move(job, node, 1)).not.toBe(node)
+    expect((await untilEnded(job, 240)).get('ExitCode')).toBe('0:0')
+    const output = await on('ctl', `cat ${directory}/hpl/hpccoutf.txt`)
+    expect(output).toMatch(/\.\.\.\.\.\. PASSED/)
+    expect(output).not.toMatch(/FAILED/)
+  }, 6 * minute)
+
+  test('the Allreduce checker with MPICH, 4 ranks, moved to another node, finds every number right', async () => {
+    const directory = await workDirectory()
+    await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
+    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 1500 } })
+    const node = await untilRunning(job)
+    await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
+    expect(await move(job, node, 1)).not.toBe(node)
+    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
+    // Each step every rank gets a neighbour's number; rank 0 gets 3.
+    expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 1500 4500')
+  }, 4 * minute)
+})
+
+describe('a job with everything a process can hold on to', () => {
+  const steps = 60
+  let undisturbed: string
+  let moved: string
+  let nodes: string[]
+
+  beforeAll(async () => {
+    const [plain, stinted] = [await workDirectory(), await workDirectory()]
+    const reference = await submit({ directory: plain, options: '--time=10', script: 'zoo.sh', environment: { STEPS: steps } })
+    const job = await submit({ directory: stinted, options: '--stint --time=10', script: 'zoo.sh', environment: { STEPS: steps } })
+    const first = await untilRunning(job)
+    await untilState(first, job, 'running')
+    await on(first, 'sleep 3')
+    for (let n = 0; n < 3; n++) await on(first, `stint checkpoint ${job} --keep-running && sleep 1`)
+    const second = await move(job, first, 1)
+    await on(second, 'sleep 2')
+    const third = await move(job, second, 2)
+    nodes = [first, second, third]
+    await untilEnded(reference, 120)
+    await untilEnded(job, 180)
+    undisturbed = await on('ctl', `cat ${plain}/out.txt`)
+    moved = await on('ctl', `cat ${stinted}/out.txt`)
+  }, 6 * minute)
+
+  test('is moved twice', () => {
+    expect(nodes[1]).not.toBe(nodes[0])
+    expect(nodes[2]).not.toBe(nodes[1])
+  })
+
+  test('ends with the same result as undisturbed', () => {
+    expect(undisturbed).toMatch(/DONE \(60, 1830\)/)
+    expect(moved).toBe(undisturbed)
+  })
+})

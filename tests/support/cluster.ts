@@ -1,0 +1,153 @@
+import { execa } from 'execa'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** The virtual cluster as tests use it. */
+
+export const clusterCommand = join(import.meta.dirname, '..', 'cluster', 'cluster')
+/** Fixtures as every node sees them. */
+export const fixtures = '/opt/stint/tests/fixtures'
+
+export interface Output {
+  readonly exitCode: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export async function cluster(...args: string[]): Promise<Output> {
+  const result = await execa(clusterCommand, args, { reject: false, stdin: 'ignore' })
+  return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr }
+}
+
+export interface ExecOptions {
+  readonly user?: 'alice' | 'bob' | 'root'
+  readonly input?: string
+}
+
+/** Runs a shell command on a node; never throws for its exit code. */
+export async function tryOn(node: string, command: string, options: ExecOptions = {}): Promise<Output> {
+  const user = options.user ?? 'root'
+  const args = ['exec', node, ...(user === 'root' ? [] : ['--user', user]), '--', 'bash', '-c', command]
+  const result = await execa(clusterCommand, args, { reject: false, ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }) })
+  return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr }
+}
+
+/** Runs a shell command on a node and returns what it prints. @throws Error when it fails */
+export async function on(node: string, command: string, options: ExecOptions = {}): Promise<string> {
+  const { exitCode, stdout, stderr } = await tryOn(node, command, options)
+  if (exitCode !== 0) throw new Error(`on ${node}: ${command}\nexit ${exitCode}\n${stdout}\n${stderr}`)
+  return stdout
+}
+
+let serial = 0
+
+/** A fresh directory in a user's home on the shared file system. */
+export async function workDirectory(user: 'alice' | 'bob' = 'alice'): Promise<string> {
+  const path = `/shared/home/${user}/t${process.pid}-${Date.now()}-${serial++}`
+  await on('ctl', `mkdir ${path}`, { user })
+  return path
+}
+
+export interface SubmitOptions {
+  readonly user?: 'alice' | 'bob'
+  readonly directory: string
+  /** Options of sbatch; `--stint` is not added by itself. */
+  readonly options: string
+  readonly environment?: Readonly<Record<string, string | number>>
+  /** A script's text, or the name of a fixture below jobs/. */
+  readonly script: string
+}
+
+/** Submits a batch job and returns its id. */
+export async function submit(job: SubmitOptions): Promise<number> {
+  const exports = Object.entries({ FIXTURES: fixtures, ...job.environment }).map(([key, value]) => `export ${key}='${value}'`).join('; ')
+  const isText = job.script.includes('\n')
+  const file = isText ? '' : ` ${fixtures}/jobs/${job.script}`
+  const text = await on('ctl', `${exports}; cd ${job.directory} && sbatch --parsable --output=out.txt --error=err.txt ${job.options}${file}`, {
+    user: job.user ?? 'alice', ...(isText ? { input: job.script } : {}),
+  })
+  return Number(text.trim())
+}
+
+/** A job's fields as `scontrol show job` has them. */
+export async function showJob(job: number): Promise<ReadonlyMap<string, string>> {
+  const text = await on('ctl', `scontrol show job -o ${job}`)
+  return new Map([...text.matchAll(/(?:^|\s)([A-Za-z/:_]+)=(\S*)/g)].map((m) => [m[1] ?? '', m[2] ?? ''] as const))
+}
+
+/** Looks until `found` returns something. @throws Error with `what` after `seconds` */
+export async function until<T>(what: string, seconds: number, found: () => Promise<T | undefined | false>): Promise<T> {
+  const end = Date.now() + seconds * 1000
+  for (;;) {
+    const value = await found()
+    if (value !== undefined && value !== false) return value
+    if (Date.now() > end) throw new Error(`not within ${seconds} s: ${what}`)
+    await sleep(200)
+  }
+}
+
+const finalStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY'])
+
+/** Waits until a job is over and returns its fields. */
+export async function untilEnded(job: number, seconds: number): Promise<ReadonlyMap<string, string>> {
+  return until(`job ${job} has ended`, seconds, async () => {
+    const fields = await showJob(job)
+    return finalStates.has(fields.get('JobState') ?? '') ? fields : undefined
+  })
+}
+
+/** Waits until a job runs (its `restarts`-th start or a later one) and returns its node. */
+export async function untilRunning(job: number, restarts = 0, seconds = 60): Promise<string> {
+  return until(`job ${job} runs with ${restarts} restarts`, seconds, async () => {
+    const fields = await showJob(job)
+    return fields.get('JobState') === 'RUNNING' && Number(fields.get('Restarts')) >= restarts ? fields.get('BatchHost') : undefined
+  })
+}
+
+export interface CheckpointJson { number: number; state: string; trigger: string; bytes: number; seconds: number; frozenMs: number; keepRunning: boolean; error: string | null }
+export interface RunJson {
+  job: number
+  node: string | null
+  state: string
+  error: string | null
+  savedAt: number | null
+  walltimeEndsAt: number | null
+  stints: { node: string; trigger: string; bytes: number; seconds: number }[]
+  checkpoints: CheckpointJson[]
+  events: { at: number; kind: string; detail: Record<string, unknown> }[]
+}
+
+/** `stint status JOB --json` on a node; undefined when it knows no such run. */
+export async function status(node: string, job: number): Promise<RunJson | undefined> {
+  const { exitCode, stdout } = await tryOn(node, `stint status ${job} --json`)
+  return exitCode === 0 ? (JSON.parse(stdout) as RunJson) : undefined
+}
+
+/** Waits until the payload runs in its sandbox on a node (after a restore: until it goes on). */
+export async function untilState(node: string, job: number, state: string, seconds = 60): Promise<RunJson> {
+  return until(`job ${job} is ${state} on ${node}`, seconds, async () => {
+    const run = await status(node, job)
+    return run?.state === state ? run : undefined
+  })
+}
+
+/** Saves a running job, keeps it off the node it ran on, and waits until it goes on elsewhere. @returns its new node */
+export async function move(job: number, from: string, restarts: number): Promise<string> {
+  await on(from, `stint checkpoint ${job}`)
+  await until(`job ${job} is requeued`, 20, async () => (await showJob(job)).get('JobState') === 'PENDING')
+  await on('ctl', `scontrol update jobid=${job} excnodelist=${from}`)
+  const node = await untilRunning(job, restarts)
+  await untilState(node, job, 'running')
+  return node
+}
+
+/** What of a sandbox is left on a node: processes, cgroups, devices, mounts, files. Empty when nothing is. */
+export async function leftovers(node: string, job: number): Promise<string> {
+  return on(node, [
+    `find /sys/fs/cgroup -path '*job_${job}*' -type d 2>/dev/null`,
+    "ip -o link | grep -o ' st[0-9]*@' || true",
+    `ls -d /run/stint/sandboxes/${job} 2>/dev/null || true`,
+    "pgrep -a 'stint-init|criu' || true",
+    `ls -d /var/spool/slurmd.*/job${String(job).padStart(5, '0')} 2>/dev/null || true`,
+  ].join('\n'))
+}
