@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, rmdirSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { carriedTrees } from '../core/file-places.ts'
 import { StintError, asStintError, systemCode } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
 import { sandboxDirectory } from './context.ts'
-import { treesToCarry } from './observe.ts'
 
 const treeName = 'tree.tar'
 const carriedName = 'carried.tar'
@@ -18,8 +18,8 @@ function inMounts(context: Context, sandbox: Sandbox): [string, ...string[]] {
 async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly string[]): Promise<void> {
   try {
     await context.commands.run(
-      [...inMounts(context, sandbox), context.config.programs.tar, '--create', `--file=${output}`, '--directory=/', '--sparse', '--numeric-owner', '--', ...paths],
-      { timeoutSeconds: context.config.checkpoint.timeout_seconds },
+      [...inMounts(context, sandbox), context.config.programs.tar, '--create', `--file=${output}`, '--directory=/', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
+      { input: paths.join('\0'), timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {
     const message = asStintError(error).message
@@ -37,9 +37,14 @@ async function unpack(context: Context, sandbox: Sandbox, input: string): Promis
   )
 }
 
+/** What lies in the private trees. Not the trees' own directories: they are root's and stand in every sandbox. */
+function treeEntries(sandbox: Sandbox): string[] {
+  return carriedTrees.flatMap((tree) => readdirSync(`/proc/${sandbox.pid1}/root${tree}`).map((name) => join(tree, name).slice(1)))
+}
+
 /** Puts what is not CRIU's into the image: the private trees, node-local open files, the job script. The payload is frozen. */
 export async function carryOut(context: Context, sandbox: Sandbox, directory: string, carried: readonly string[]): Promise<void> {
-  await pack(context, sandbox, join(directory, treeName), treesToCarry)
+  await pack(context, sandbox, join(directory, treeName), treeEntries(sandbox))
   if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => path.slice(1)))
   if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
 }

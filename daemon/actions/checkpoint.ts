@@ -8,7 +8,7 @@ import { rootAlive } from '../linux/payload.ts'
 import type { PreparedDump } from '../../plugins/engines/engine.ts'
 import type { ImageDraft } from '../../plugins/stores/store.ts'
 import { carryOut } from './carry.ts'
-import { type Context, type Sandbox, rootPid, sandboxDirectory } from './context.ts'
+import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { exclusively } from './exclusively.ts'
 import { assertNoObstacles, assertTreeComplete, observe, type Observation } from './observe.ts'
 import { pruneImages } from './prune.ts'
@@ -161,7 +161,7 @@ async function dump(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
     }
     const running = await context.engine.startDump({
       pid1: sandbox.pid1, uid: sandbox.run.uid, gid: sandbox.run.gid, rootPid, directory: draft.directory, keepRunning: attempt.options.keepRunning,
-      barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: sandboxDirectory(context, sandbox.run.job_id),
+      barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id),
     })
     const stat = processStat(running.pid)
     if (stat !== undefined) context.catalogue.checkpoints.setEngine(attempt.row.id, stat.pid, stat.startTime)

@@ -1,14 +1,19 @@
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Member } from '../catalogue/members.ts'
-import { removePayloadCgroup } from '../linux/cgroups.ts'
+import { removePayloadCgroup, removeStepRemains } from '../linux/cgroups.ts'
 import { isAlive } from '../linux/processes.ts'
 import { removePlacedScript } from './carry.ts'
-import { type Context, type Sandbox, sandboxDirectory } from './context.ts'
+import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from './context.ts'
 import { removeImages } from './prune.ts'
 
-/** Slurm's final states after which an image may still be wanted: the run did not come to its own end. */
-const unfinishedStates = new Set(['TIMEOUT', 'PREEMPTED', 'NODE_FAIL', 'BOOT_FAIL', 'PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SUSPENDED', 'OUT_OF_MEMORY', 'DEADLINE'])
+/** Slurm's states after which nobody wants a run's images: it came to its own end, or somebody ended it. */
+const finishedStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED'])
+/** How long Slurm may need to settle a job's state, seconds. */
+const settleSeconds = 60
+
+/** slurmstepd has removed its cgroups by then, or never will. */
+const stepEndSeconds = 5
 
 /** Everything of a member on this node that is not a process: cgroup, files, row. */
 async function clearMember(context: Context, member: Member, jobId: number): Promise<void> {
@@ -17,6 +22,7 @@ async function clearMember(context: Context, member: Member, jobId: number): Pro
   context.catalogue.members.move(member.id, 'ended', Date.now())
   // Processes that were just killed stay in their cgroup until they are reaped.
   for (let tries = 0; tries < 100 && !removePayloadCgroup(member.payload_cgroup); tries++) await sleep(50, undefined, { ref: false })
+  setTimeout(() => { removeStepRemains(member.payload_cgroup) }, stepEndSeconds * 1000).unref()
 }
 
 /** A member that never came to life: the job runs plain. */
@@ -29,10 +35,15 @@ export function abandonMember(context: Context, memberId: number): void {
   void clearMember(context, member, run.job_id).catch((error: unknown) => { context.log.error({ err: error }, 'clean-up failed') })
 }
 
-/** Whether the run's images are of no more use, by Slurm's word; kept when in doubt. */
-async function imagesAreDone(context: Context, jobId: number): Promise<boolean> {
-  const job = await context.scontrol.showJob(jobId).catch(() => undefined)
-  return job !== undefined && !unfinishedStates.has(job.state)
+/** Whether the run's images are of no more use, by Slurm's word once the job's state has settled; kept when in doubt. */
+async function imagesAreDone(context: Context, sandbox: Sandbox, endedByItself: boolean): Promise<boolean> {
+  for (let waited = 0; waited < settleSeconds; waited++) {
+    const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
+    if (job === undefined || job.restarts > sandbox.restarts) return false
+    if (job.state !== 'COMPLETING') return finishedStates.has(job.state) || (job.state === 'RUNNING' && endedByItself)
+    await sleep(1000, undefined, { ref: false })
+  }
+  return false
 }
 
 /**
@@ -49,12 +60,16 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
   await clearMember(context, member, run.job_id)
   if (saved) return
   const hasImages = context.store.list(run.job_id).some((image) => image.manifest.run === run.id)
-  const done = !hasImages || (await imagesAreDone(context, run.job_id))
+  if (waitStatus !== null) context.catalogue.runs.end(run.id, Date.now(), waitStatus)
+  const done = !hasImages || (await imagesAreDone(context, sandbox, waitStatus !== null))
   context.catalogue.transaction(() => {
-    if (waitStatus !== null || done) context.catalogue.runs.end(run.id, Date.now(), waitStatus)
+    if (waitStatus === null && done) context.catalogue.runs.end(run.id, Date.now(), null)
     context.catalogue.events.add(run.id, Date.now(), 'ended', { waitStatus, imagesKept: !done })
   })
-  if (done) removeImages(context, run.job_id, run.id)
+  if (done) {
+    removeImages(context, run.job_id, run.id)
+    if (context.catalogue.runs.get(run.id)?.error === null) rmSync(engineDirectory(context, run.job_id), { recursive: true, force: true })
+  }
   context.log.info({ job: run.job_id, waitStatus }, 'sandbox closed')
 }
 

@@ -53,6 +53,11 @@ export interface Context {
   readonly stopping: AbortSignal
 }
 
+/** Where an engine works for a job on this node: logs outlive the sandbox, for whoever asks why. */
+export function engineDirectory(context: Context, jobId: number): string {
+  return `${context.config.paths.state_dir}/engine/${jobId}`
+}
+
 /** Private directory of a job's sandbox on this node. */
 export function sandboxDirectory(context: Context, jobId: number): string {
   return `${context.config.paths.run_dir}/sandboxes/${jobId}`

@@ -5,6 +5,10 @@ import { deadlineRules, predict } from './observe.ts'
 
 /** While the sandbox is being saved or restored there is nothing to decide. */
 const busyLookSeconds = 0.5
+/** slurmctld did not answer. */
+const askAgainSeconds = 5
+/** An admin may give a job without limit one. */
+const unlimitedLookSeconds = 300
 
 /**
  * Looks at the deadline again and again, ever closer, and saves the run when it comes. One timer per sandbox; it is
@@ -17,9 +21,13 @@ export function armDeadline(context: Context, sandbox: Sandbox, inSeconds = 0): 
 
 async function look(context: Context, sandbox: Sandbox): Promise<void> {
   const member = context.catalogue.members.require(sandbox.memberId)
-  if (context.sandboxes.get(sandbox.run.job_id) !== sandbox || member.state === 'held' || member.end_time === null) return
+  if (context.sandboxes.get(sandbox.run.job_id) !== sandbox || member.state === 'held') return
   if (sandbox.busy || member.state !== 'running') {
     armDeadline(context, sandbox, busyLookSeconds)
+    return
+  }
+  if (member.end_time === null) {
+    await learnLimit(context, sandbox)
     return
   }
   const now = Date.now() / 1000
@@ -31,6 +39,13 @@ async function look(context: Context, sandbox: Sandbox): Promise<void> {
     return
   }
   await act(context, sandbox, end)
+}
+
+/** The plugin did not know when the allocation ends: slurmctld does. A job without limit is asked about again. */
+async function learnLimit(context: Context, sandbox: Sandbox): Promise<void> {
+  const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
+  if (job?.endTime !== undefined) context.catalogue.members.setEndTime(sandbox.memberId, job.endTime * 1000)
+  armDeadline(context, sandbox, job === undefined ? askAgainSeconds : job.endTime === undefined ? unlimitedLookSeconds : 0)
 }
 
 /** Asks Slurm once whether the limit still stands, then saves. */

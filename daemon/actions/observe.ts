@@ -1,5 +1,5 @@
 import { connectionObstacles, processObstacles, outsideTree, type Obstacle } from '../core/obstacles.ts'
-import { carriedTrees, placeOf } from '../core/file-places.ts'
+import { placeOf } from '../core/file-places.ts'
 import { StintError } from '../core/errors.ts'
 import { predictSeconds } from '../core/deadline.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
@@ -81,6 +81,3 @@ export function assertTreeComplete(sandbox: Sandbox): void {
   const lost = outsideTree(payloadProcesses(sandbox.pid1), rootPid)[0]
   if (lost !== undefined) throw new StintError('E_PREFLIGHT', `${lost.comm} (PID ${lost.pid} in the sandbox) left the job's process tree during the dump`)
 }
-
-/** Trees of the sandbox that travel, relative to its root. */
-export const treesToCarry = carriedTrees.map((path) => path.slice(1))

@@ -11,7 +11,7 @@ import { namespaceOf, processStat } from '../linux/processes.ts'
 import { mpichEnvironment, openMpiEnvironment } from '../../plugins/mpi/environment.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import { abandonMember, watchGuard } from './close-sandbox.ts'
-import { type Context, type Sandbox, sandboxDirectory } from './context.ts'
+import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { parkJob } from './park.ts'
 import { removeImages } from './prune.ts'
@@ -22,7 +22,7 @@ const SIGUSR1 = 10
 /** How long the plugin may take from the answer to its mounts. */
 const mountSeconds = 10
 
-/** What the task process claims, once the kernel agrees. */
+/** What the task process claims, once the kernel and slurmctld agree. */
 interface Claim {
   readonly jobId: number
   readonly uid: number
@@ -30,8 +30,9 @@ interface Claim {
   readonly pid: number
   readonly startTime: number
   readonly restarts: number
-  /** Milliseconds since 1970, or undefined. */
-  readonly end: number | undefined
+  readonly requeue: boolean
+  /** Milliseconds since 1970; null for a job without limit. */
+  readonly end: number | null
   readonly optionsText: string
   readonly options: RunOptions
   /** Where slurmd put the job script on this node; empty when the plugin did not say. */
@@ -39,8 +40,8 @@ interface Claim {
   readonly payloadPlace: ReturnType<typeof trackingPlace>
 }
 
-/** @throws StintError E_NOT_VERIFIED, E_BAD_REQUEST, E_BAD_OPTION */
-function verifyClaim(link: GuardLink, message: Message): Claim {
+/** @throws StintError E_NOT_VERIFIED, E_BAD_REQUEST, E_BAD_OPTION, E_SLURM */
+async function verifyClaim(context: Context, link: GuardLink, message: Message): Promise<Claim> {
   const need = (key: string): number => {
     const value = numberWord(message, key)
     if (value === undefined) throw new StintError('E_BAD_REQUEST', `"open" lacks ${key}`)
@@ -52,11 +53,12 @@ function verifyClaim(link: GuardLink, message: Message): Claim {
   if (link.peer.uid !== 0 || link.peer.pid !== pid || stat === undefined || places === undefined || !isInStep(places, jobId, 'batch')) {
     throw new StintError('E_NOT_VERIFIED', `process ${pid} is not the batch task of job ${jobId}`)
   }
-  const end = numberWord(message, 'end')
+  const job = await context.scontrol.showJob(jobId)
+  if (job.uid !== need('uid')) throw new StintError('E_NOT_VERIFIED', `job ${jobId} belongs to uid ${job.uid}`)
   const optionsText = word(message, 'options') ?? ''
   return {
-    jobId, pid, uid: need('uid'), gid: need('gid'), startTime: stat.startTime, restarts: need('restarts'),
-    end: end === undefined || end === 0 ? undefined : end * 1000, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '', payloadPlace: trackingPlace(places),
+    jobId, pid, uid: job.uid, gid: need('gid'), startTime: stat.startTime, restarts: job.restarts, requeue: job.requeue,
+    end: job.endTime === undefined ? null : job.endTime * 1000, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '', payloadPlace: trackingPlace(places),
   }
 }
 
@@ -73,7 +75,8 @@ function findRun(context: Context, claim: Claim): { run: NewRun; restoring: bool
       },
     }
   }
-  for (const stale of new Set(context.store.list(claim.jobId).map((i) => i.manifest.run))) removeImages(context, claim.jobId, stale)
+  // An earlier job had this id: slurmctld says that this one starts for the first time.
+  if (claim.restarts === 0) for (const stale of new Set(context.store.list(claim.jobId).map((i) => i.manifest.run))) removeImages(context, claim.jobId, stale)
   const taken = new Set([...context.sandboxes.values()].map((s) => s.run.address))
   return {
     restoring: false,
@@ -105,8 +108,13 @@ function verifyPid1(claim: Claim, message: Message): { pid: number; startTime: n
   return { pid, startTime: stat.startTime }
 }
 
-/** Truncation of the output by a requeue, said while the user can still do something. */
+/** What would keep the job from being continued: said while the user can still act. */
 function warnings(claim: Claim): string[] {
+  const lost = !claim.requeue ? ['this job may not be requeued (--no-requeue or JobRequeue=0): it can be saved with --keep-running only'] : []
+  return [...lost, ...truncationWarning(claim)]
+}
+
+function truncationWarning(claim: Claim): string[] {
   const text = readFileSync(`/proc/${claim.pid}/fdinfo/1`, 'utf8')
   const flags = parseInt(/^flags:\s+(\d+)/m.exec(text)?.[1] ?? '0', 8)
   const isFile = readlinkSync(`/proc/${claim.pid}/fd/1`).startsWith('/') && !readlinkSync(`/proc/${claim.pid}/fd/1`).startsWith('/dev/')
@@ -142,7 +150,7 @@ function register(context: Context, link: GuardLink, claim: Claim, newRun: NewRu
     catalogue.runs.upsert(newRun)
     const member = catalogue.members.insert({
       run_id: newRun.id, member: 0, restarts: claim.restarts, node: context.node, state: 'opening', guard_pid: claim.pid, guard_start: claim.startTime,
-      payload_cgroup: cgroup, end_time: claim.end ?? null, restore_from: null, opened_at: Date.now(),
+      payload_cgroup: cgroup, end_time: claim.end, restore_from: null, opened_at: Date.now(),
     })
     catalogue.events.add(newRun.id, Date.now(), 'opened', { node: context.node, restarts: claim.restarts, restoring })
     const run = catalogue.runs.get(newRun.id)
@@ -159,10 +167,11 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
   let memberId: number | undefined
   let restoring = false
   try {
-    const claim = verifyClaim(link, message)
+    const claim = await verifyClaim(context, link, message)
     const found = findRun(context, claim)
     restoring = found.restoring
     const cgroup = makePayloadCgroup(claim.payloadPlace)
+    mkdirSync(engineDirectory(context, claim.jobId), { recursive: true, mode: 0o700 })
     const registered = register(context, link, claim, found.run, restoring, cgroup)
     memberId = registered.memberId
     answer(context, link, claim, found.run, restoring, cgroup)
@@ -176,8 +185,8 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     context.log.info({ job: claim.jobId, restoring, node: context.node }, 'sandbox opened')
     if (restoring) await restore(context, sandbox)
     else {
-      for (const text of warnings(claim)) link.send('say', { text })
       armDeadline(context, sandbox)
+      for (const text of warnings(claim)) link.send('say', { text })
     }
   } catch (cause) {
     const error = asStintError(cause)

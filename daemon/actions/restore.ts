@@ -1,4 +1,3 @@
-import { mkdirSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { StintError, asStintError } from '../core/errors.ts'
 import { cgroupPlaces, placesForRestore } from '../linux/cgroups.ts'
@@ -6,7 +5,7 @@ import { nodePids, rootAlive } from '../linux/payload.ts'
 import { signalProcess } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './carry.ts'
-import { type Context, type Sandbox, rootPid, sandboxDirectory } from './context.ts'
+import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { exclusively } from './exclusively.ts'
 import { parkJob } from './park.ts'
@@ -34,8 +33,7 @@ async function restoreImage(context: Context, sandbox: Sandbox, image: StoredIma
   if (attempts > context.config.restore.attempts) throw new StintError('E_CRIU_RESTORE_FAILED', `checkpoint ${checkpoint} was tried ${attempts - 1} times already`)
   context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)
   await context.store.verify(image)
-  const workDirectory = `${sandboxDirectory(context, sandbox.run.job_id)}/restore-${checkpoint}`
-  mkdirSync(workDirectory, { recursive: true, mode: 0o700 })
+  const workDirectory = engineDirectory(context, sandbox.run.job_id)
   try {
     await carryIn(context, sandbox, image.directory)
     const payloadCgroup = context.catalogue.members.require(sandbox.memberId).payload_cgroup
@@ -46,7 +44,6 @@ async function restoreImage(context: Context, sandbox: Sandbox, image: StoredIma
     context.fault('restoring')
     await running.done
     if (!rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_CRIU_RESTORE_FAILED', 'the payload ended in the middle of its restore')
-    rmSync(workDirectory, { recursive: true, force: true })
   } catch (error) {
     await clearPayload(sandbox)
     throw error

@@ -28,13 +28,16 @@ function name(process: ObservedProcess): string {
   return `${process.comm} (PID ${process.pid} in the sandbox)`
 }
 
-/** Processes that are no descendants of the payload's root: CRIU would leave them out without a word. */
+/**
+ * Processes that hang below PID 1 but not below the payload's root: CRIU would leave them out without a word. Those with
+ * parent 0 entered from outside the namespace (CRIU itself) and are not the job's.
+ */
 export function outsideTree<P extends { pid: number; parent: number }>(processes: readonly P[], rootPid: number): P[] {
   const parents = new Map(processes.map((p) => [p.pid, p.parent]))
   return processes.filter((process) => {
     let at: number | undefined = process.pid
-    for (let steps = 0; at !== undefined && at !== rootPid && steps <= processes.length; steps++) at = parents.get(at)
-    return at !== rootPid
+    for (let steps = 0; at !== undefined && at > 1 && at !== rootPid && steps <= processes.length; steps++) at = parents.get(at)
+    return at !== undefined && at !== rootPid && at !== 0
   })
 }
 

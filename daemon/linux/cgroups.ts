@@ -85,16 +85,25 @@ export function placesForRestore(places: readonly CgroupPlace[], payloadCgroup: 
   return places.map((place) => (place.directory === parent ? payloadCgroup : place.directory))
 }
 
-/** Removes the payload's cgroup and Slurm's emptied directories above it; true when nothing of it is left. */
-export function removePayloadCgroup(directory: string): boolean {
-  for (let at = directory; at.includes('/step_') || at.endsWith(`/${childName}`); at = dirname(at)) {
-    try {
-      rmdirSync(at)
-    } catch (error) {
-      const code = systemCode(error)
-      if (code === 'ENOENT') continue
-      return at !== directory
-    }
+/** Removes an empty cgroup; true when it is gone. */
+function removeEmpty(directory: string): boolean {
+  try {
+    rmdirSync(directory)
+  } catch (error) {
+    return systemCode(error) === 'ENOENT'
   }
   return true
+}
+
+/** Removes the payload's cgroup; true when it is gone. False while killed processes still wait to be reaped. */
+export function removePayloadCgroup(directory: string): boolean {
+  return removeEmpty(directory)
+}
+
+/**
+ * Removes Slurm's own directories above a payload's cgroup where slurmstepd could not: it gives up on a step whose
+ * cgroup still had ours in it. Only what is empty goes; call when the step must be over.
+ */
+export function removeStepRemains(payloadCgroup: string): void {
+  for (let at = dirname(payloadCgroup); /\/job_\d+/.test(at) && removeEmpty(at); at = dirname(at));
 }

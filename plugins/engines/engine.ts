@@ -14,7 +14,7 @@ export interface DumpRequest extends EngineTarget {
   readonly keepRunning: boolean
   /** Seconds the payload may wait frozen for the decision. */
   readonly barrierSeconds: number
-  /** Private directory for the barrier's socket. */
+  /** Private directory for the barrier's socket and the log: neither belongs to the image. */
   readonly runDirectory: string
 }
 

@@ -36,7 +36,6 @@ static void take_arguments(struct opening *opening, int argc, char **argv)
 
 bool opening_fill(spank_t spank, struct opening *opening, const char *options, int argc, char **argv)
 {
-    char end[24] = "0";
     char **job_argv = NULL;
     int job_argc = 0;
     take_arguments(opening, argc, argv);
@@ -44,10 +43,6 @@ bool opening_fill(spank_t spank, struct opening *opening, const char *options, i
     if (spank_get_item(spank, S_JOB_ID, &opening->job) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_UID, &opening->uid) != ESPANK_SUCCESS ||
         spank_get_item(spank, S_JOB_GID, &opening->gid) != ESPANK_SUCCESS)
         return false;
-    if (spank_get_item(spank, S_SLURM_RESTART_COUNT, &opening->restarts) != ESPANK_SUCCESS)
-        opening->restarts = 0;
-    if (spank_getenv(spank, "SLURM_JOB_END_TIME", end, sizeof end) == ESPANK_SUCCESS)
-        opening->end = atoll(end);
     /* The first word of a batch step is the path slurmd wrote the script to. */
     if (spank_get_item(spank, S_JOB_ARGV, &job_argc, &job_argv) == ESPANK_SUCCESS && job_argc > 0 && job_argv[0][0] == '/')
         snprintf(opening->script, sizeof opening->script, "%s", job_argv[0]);
@@ -59,7 +54,6 @@ bool opening_ask(const struct opening *opening)
     char line[LINE_MAX_BYTES] = "open version=1 step=batch";
     return line_add_number(line, sizeof line, "job", opening->job) && line_add_number(line, sizeof line, "uid", opening->uid) &&
            line_add_number(line, sizeof line, "gid", opening->gid) && line_add_number(line, sizeof line, "pid", getpid()) &&
-           line_add_number(line, sizeof line, "restarts", opening->restarts) && line_add_number(line, sizeof line, "end", opening->end) &&
            line_add(line, sizeof line, "options", opening->options) && line_add(line, sizeof line, "script", opening->script) &&
            line_send(opening->daemon, line);
 }

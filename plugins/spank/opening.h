@@ -13,10 +13,9 @@
 #define CGROUPS_MAX 4
 
 struct opening {
-    uint32_t job, restarts;
+    uint32_t job;
     uid_t uid;
     gid_t gid;
-    long long end;
     char options[OPTIONS_MAX];
     char script[1024];
     char socket_path[108], store[512], helper[512], scontrol[512];

@@ -136,7 +136,7 @@ void payload_exec_guard(const struct opening *opening, pid_t pid1, int pid1_sock
     const int kept[] = {opening->daemon, pid1_socket};
     snprintf(line, sizeof line, "guard mode=%s", opening->restore ? "restore" : "start");
     bool complete = line_add_number(line, sizeof line, "job", opening->job) && line_add_number(line, sizeof line, "uid", opening->uid) &&
-                    line_add_number(line, sizeof line, "sandbox", pid1) && line_add_number(line, sizeof line, "restarts", opening->restarts) &&
+                    line_add_number(line, sizeof line, "sandbox", pid1) &&
                     line_add_number(line, sizeof line, "doorbell", opening->doorbell) && line_add(line, sizeof line, "socket", opening->socket_path) &&
                     line_add(line, sizeof line, "scontrol", opening->scontrol);
     for (int i = 0; complete && i < opening->cgroups; i++)

@@ -135,7 +135,7 @@ static void park(struct opening *opening, const char *line)
 static enum outcome try_once(spank_t spank, struct opening *opening)
 {
     char line[LINE_MAX_BYTES];
-    enum outcome outcome = opening->restarts > 0 ? RETRY : PLAIN;
+    enum outcome outcome = opening_has_images(opening) ? RETRY : PLAIN;
     opening->daemon = line_connect(opening->socket_path);
     if (opening->daemon < 0)
         return outcome;
@@ -188,7 +188,7 @@ void sandbox_enter(spank_t spank, const char *options, int argc, char **argv)
         tell_user("Slurm did not put this task into its cgroup; the job runs without checkpoints");
         return;
     }
-    time_t last = time(NULL) + (opening->restarts > 0 ? 30 : 0);
+    time_t last = time(NULL) + (opening_has_images(opening) ? 30 : 0);
     do {
         outcome = try_once(spank, opening);
         if (outcome == RETRY)
@@ -196,7 +196,7 @@ void sandbox_enter(spank_t spank, const char *options, int argc, char **argv)
     } while (outcome == RETRY && time(NULL) < last);
     if (outcome == IN_SANDBOX)
         return;
-    if (outcome == RETRY && opening_has_images(opening))
+    if (outcome == RETRY)
         hold_job(opening);
     if (!opening->told)
         tell_user("the daemon does not answer on this node; the job runs without checkpoints");

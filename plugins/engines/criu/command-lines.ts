@@ -31,7 +31,8 @@ export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
     ...enter(programs, request),
     programs.setpriv, `--reuid=${request.uid}`, `--regid=${request.gid}`, '--init-groups',
     `--inh-caps=${set}`, `--ambient-caps=${set}`, `--bounding-set=${set}`, '--',
-    programs.criu, 'dump', '--unprivileged', '--tree', String(request.rootPid), '--images-dir', `${request.directory}/criu`, '--log-file', 'dump.log',
+    programs.criu, 'dump', '--unprivileged', '--tree', String(request.rootPid), '--images-dir', `${request.directory}/criu`,
+    '--work-dir', request.runDirectory, '--log-file', 'dump.log',
     ...common, '--ghost-limit', '64G', '--link-remap', '--action-script', `${programs.libexecDir}/stint-barrier`,
     ...(request.keepRunning ? ['--leave-running'] : []),
   ] as Argv
@@ -48,7 +49,7 @@ export function restoreArgv(programs: CriuPrograms, request: RestoreRequest): Ar
   return [
     `${programs.libexecDir}/stint-init`, 'join', ...request.cgroups, '--',
     ...enter(programs, request),
-    programs.setpriv, `--bounding-set=${set}`, `--inh-caps=${set}`, '--',
+    programs.setpriv, `--bounding-set=${set}`, '--',
     programs.criu, 'restore', '--restore-detached', '--images-dir', `${request.directory}/criu`, '--work-dir', request.workDirectory,
     '--log-file', 'restore.log', ...common,
   ] as Argv

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/errors.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
@@ -10,7 +10,7 @@ import { firstError, remedyFor } from './log.ts'
 /** The first real error of a log file with its remedy, as a coded error. */
 function failure(code: ErrorCode, logPath: string, outputPath: string, exitCode: number): StintError {
   const text = [logPath, outputPath].map((path) => readIfThere(path)).join('\n')
-  const first = firstError(text) ?? `criu ended with ${exitCode} and logged no error`
+  const first = firstError(text) ?? `criu ended with ${exitCode}: ${text.trim().split('\n').at(-1) ?? ''}`
   return new StintError(code, first, { hint: remedyFor(first), details: { log: logPath, exitCode } })
 }
 
@@ -43,7 +43,9 @@ export class CriuEngine implements Engine {
   async startDump(request: DumpRequest): Promise<RunningDump> {
     const directory = join(request.directory, 'criu')
     mkdirSync(directory, { mode: 0o700 })
+    const log = join(request.runDirectory, 'dump.log')
     const output = join(request.runDirectory, 'dump.out')
+    for (const old of [log, output]) rmSync(old, { force: true })
     const barrier = new Barrier(request.runDirectory)
     await barrier.open()
     let program: DetachedProgram
@@ -54,7 +56,6 @@ export class CriuEngine implements Engine {
       throw error
     }
     barrier.expect(program.pid)
-    const log = join(directory, 'dump.log')
     return { pid: program.pid, prepared: this.#prepared(barrier, program, log, output), abort: () => { barrier.abort() } }
   }
 
@@ -81,9 +82,11 @@ export class CriuEngine implements Engine {
 
   startRestore(request: RestoreRequest): RunningRestore {
     const output = join(request.workDirectory, 'restore.out')
+    const log = join(request.workDirectory, 'restore.log')
+    for (const old of [log, output]) rmSync(old, { force: true })
     const program = this.#commands.startDetached(restoreArgv(this.#programs, request), output)
     const done = program.ended.then((code) => {
-      if (code !== 0) throw failure('E_CRIU_RESTORE_FAILED', join(request.workDirectory, 'restore.log'), output, code)
+      if (code !== 0) throw failure('E_CRIU_RESTORE_FAILED', log, output, code)
     })
     return { pid: program.pid, done }
   }
