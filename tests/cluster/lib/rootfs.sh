@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# The root file system below all nodes: a Debian tree made once for each state of its inputs, then only read.
+
+# rootfs_path SUITE
+rootfs_path() {
+  local hash
+  hash=$(cat "$HERE"/rootfs/* <(echo "$1" "${STINT_CLUSTER_MIRROR-}") | sha256sum)
+  echo "$CACHE/rootfs-$1-${hash:0:12}"
+}
+
+# ensure_rootfs SUITE
+ensure_rootfs() {
+  local path lock
+  path=$(rootfs_path "$1")
+  [[ -d $path ]] && return
+
+  # Clusters that start at the same time share one build.
+  exec {lock}>"$CACHE/build.lock"
+  flock "$lock"
+  if [[ ! -d $path ]]; then
+    say "building the root file system (once; log: $path.log)"
+    build_rootfs "$1" "$path"
+    say "root file system built: $path"
+  fi
+  exec {lock}>&-
+}
+
+# build_rootfs SUITE PATH: whole or not at all. Whatever mmdebstrap mounts goes with its mount namespace.
+build_rootfs() {
+  local suite=$1 path=$2 packages
+  packages=$(grep -v '^#' "$HERE/rootfs/packages" | xargs | tr ' ' ,)
+  rm -rf "$CACHE"/rootfs-*.new
+  unshare --mount mmdebstrap --mode=root --format=directory --variant=apt --include="$packages" \
+    --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
+    --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --setup-hook="$HERE/rootfs/setup \"\$1\"" --customize-hook="$HERE/rootfs/customize \"\$1\"" \
+    "$suite" "$path.new" ${STINT_CLUSTER_MIRROR:+"$STINT_CLUSTER_MIRROR"} >"$path.log" 2>&1 ||
+    { tail -n 20 "$path.log" >&2; die "the root file system could not be built" "read $path.log"; }
+  mv "$path.new" "$path"
+}
