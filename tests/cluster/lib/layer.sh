@@ -8,6 +8,7 @@ make_common_layer() {
   mkdir -p "$common"/{etc/{munge,slurm,ssh,stint},root/.ssh,usr/local/{bin,libexec/stint-cluster}}
   make_slurm_conf "$common"
   make_hosts "$common"
+  make_openmpi_conf "$rootfs" "$common"
   make_keys "$common"
 
   dd if=/dev/urandom of="$common/etc/munge/munge.key" bs=1024 count=1 status=none
@@ -35,6 +36,12 @@ make_hosts() {
     echo 127.0.0.1 localhost
     for node in $(node_names); do echo "$(node_address "$node") $node"; done
   } >"$1/etc/hosts"
+}
+
+# Open MPI refuses to bind more ranks than the machine has CPUs, and nodes offer more than that.
+make_openmpi_conf() {
+  mkdir -p "$2/etc/openmpi"
+  { cat "$1/etc/openmpi/prte-mca-params.conf"; echo 'hwloc_default_binding_policy = none'; } >"$2/etc/openmpi/prte-mca-params.conf"
 }
 
 # Every node has its own host key, known to all; root may go from any node to any other.
