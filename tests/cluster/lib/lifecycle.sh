@@ -7,6 +7,8 @@ cluster_up() {
   take_lock
   ! any_node_is_up || die "cluster '$CLUSTER' is already up" \
     "use it ('cluster status'), or 'cluster down' first, or set STINT_CLUSTER=name for another one"
+  # A half started cluster is of use to nobody who wanted none; one that failed to start is, for a look.
+  trap 'say "interrupted: removing what there is of the cluster"; sweep; exit 130' INT TERM
   install_host_packages
   check_host
   sweep

@@ -14,7 +14,8 @@ require_node() {
 node_pid() {
   local pid started stat
   { read -r pid started <"$STATE/nodes/$1/init.pid"; } 2>/dev/null || return 1
-  { stat=$(<"/proc/$pid/stat"); } 2>/dev/null || return 1
+  # Not $(<FILE): when FILE is missing, that ends bash 5.2 even left of ||.
+  { read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 1
   # The command's name, field 2, may hold blanks; field 22 is the time the process started.
   # shellcheck disable=SC2086
   set -- ${stat##*) }
