@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/ptrace.h>
@@ -44,6 +45,10 @@ long ptrace(enum __ptrace_request request, ...)
     va_end(arguments);
     if (real == NULL)
         *(void **)&real = dlsym(RTLD_NEXT, "ptrace");
+    if (real == NULL) {
+        errno = ENOSYS;
+        return -1;
+    }
     long result = real(request, pid, address, data);
 #if defined(__x86_64__)
     struct iovec *area = data;

@@ -6,11 +6,13 @@
 
 int main(int argc, char **argv)
 {
-    const char *name = strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
-    if (strcmp(name, "stint-barrier") == 0)
+    const char *name = argc > 0 && strrchr(argv[0], '/') != NULL ? strrchr(argv[0], '/') + 1 : argv[0];
+    if (argc > 0 && strcmp(name, "stint-barrier") == 0)
         return barrier_main();
     if (argc == 3 && strcmp(argv[1], "guard") == 0)
         return guard_main(argv[2]);
+    if (argc == 3 && strcmp(argv[1], "parked") == 0)
+        return parked_main(argv[2]);
     if (argc == 3 && strcmp(argv[1], "pid1") == 0)
         return pid1_main(strcmp(argv[2], "restore") == 0);
     if (argc == 2 && strcmp(argv[1], "root") == 0)

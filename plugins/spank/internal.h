@@ -6,6 +6,7 @@
 #define GUARD_DAEMON_FD 3
 #define GUARD_PID1_FD 4
 #define PID1_GUARD_FD 3
+#define PARKED_DAEMON_FD 3
 
 /* PIDs in every sandbox: high enough that 2..999 are free for CRIU itself when it restores. */
 #define ROOT_PID 1000
@@ -13,15 +14,17 @@
 
 enum internal_kind {
     /* guard to pid1 */
-    DELIVER_ALL,   /* value: signal number, to every process of the payload */
-    DELIVER_TASK,  /* value: signal number, to script */
-    HOLD,          /* a root killed by a signal is a dump from now on */
-    UNHOLD,
-    RESTORED,      /* the payload that CRIU made is the real one */
+    DELIVER_ALL,  /* value: signal number, to every process of the payload */
+    DELIVER_TASK, /* value: signal number, to script */
+    HOLD,         /* a root killed by a signal is a dump from now on; answered by HELD */
+    UNHOLD,       /* answered by UNHELD, or by ROOT_ENDED when root was killed meanwhile */
+    RESTORED,     /* the payload that CRIU made is the real one */
     /* pid1 to guard */
-    SIGNAL_SEEN,   /* value: signal number; Slurm signalled the whole step */
-    ROOT_ENDED,    /* value: wait status; pid1 ends */
-    ROOT_KILLED,   /* value: wait status; held, pid1 stays */
+    HELD,
+    UNHELD,
+    SIGNAL_SEEN, /* value: signal number; Slurm signalled the whole step */
+    ROOT_ENDED,  /* value: wait status; pid1 ends */
+    ROOT_KILLED, /* value: wait status; held, pid1 stays */
 };
 
 struct internal_message {

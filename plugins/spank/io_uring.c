@@ -9,21 +9,28 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+/* Native and compatible architecture: numbers mean something else under any other, which is left alone. */
 #if defined(__x86_64__)
-#define OWN_ARCH AUDIT_ARCH_X86_64
+#define ARCH AUDIT_ARCH_X86_64
+#define COMPAT_ARCH AUDIT_ARCH_I386
+#define ABI_BIT 0x40000000U /* Set in the numbers of the x32 ABI, which has the same architecture. */
 #elif defined(__aarch64__)
-#define OWN_ARCH AUDIT_ARCH_AARCH64
+#define ARCH AUDIT_ARCH_AARCH64
+#define COMPAT_ARCH AUDIT_ARCH_ARM
+#define ABI_BIT 0U
 #else
-#error "add the audit architecture of this machine"
+#error "add the audit architectures of this machine"
 #endif
 
 bool io_uring_hide(void)
 {
+    /* System calls newer than 424, io_uring_setup among them, have one number on all these architectures. */
     struct sock_filter filter[] = {
-        /* System call numbers mean something else under another architecture (32-bit programs): leave those alone. */
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OWN_ARCH, 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCH, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, COMPAT_ARCH, 0, 4),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~ABI_BIT),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),

@@ -2,16 +2,21 @@
 #include "line.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-int line_connect(const char *socket_path)
+#include "clock.h"
+
+int line_connect(const char *socket_path, int ms)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const struct timeval limit = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
     if (strlen(socket_path) >= sizeof address.sun_path) {
         errno = ENAMETOOLONG;
         return -1;
@@ -20,7 +25,7 @@ int line_connect(const char *socket_path)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
         int error = errno;
         close(fd);
         errno = error;
@@ -100,6 +105,23 @@ int line_receive(int fd, struct line_reader *reader, char line[LINE_MAX_BYTES])
         return -1;
     reader->length += (size_t)n;
     return take_line(reader, line) ? 1 : 0;
+}
+
+bool line_await(int fd, struct line_reader *reader, char line[LINE_MAX_BYTES], long long deadline)
+{
+    struct pollfd source = {.fd = fd, .events = POLLIN};
+    for (;;) {
+        if (take_line(reader, line))
+            return true;
+        long long left = deadline - now_ms();
+        if (left <= 0)
+            return false;
+        if (poll(&source, 1, (int)left) <= 0)
+            continue;
+        int got = line_receive(fd, reader, line);
+        if (got != 0)
+            return got > 0;
+    }
 }
 
 bool line_is(const char *line, const char *verb)

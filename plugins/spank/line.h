@@ -13,8 +13,11 @@ struct line_reader {
     size_t length;
 };
 
-/* Connects to the daemon; -1 with errno set when it is not there. */
-int line_connect(const char *socket_path);
+/*
+ * Connects to the daemon; -1 with errno set when it is not there. Connecting and each sending take at most `ms`: a daemon
+ * that is stopped lets its queue fill and would block both for ever.
+ */
+int line_connect(const char *socket_path, int ms);
 
 /* Appends " key=value" to a line, encoding the value; false when it does not fit. */
 bool line_add(char *line, size_t size, const char *key, const char *value);
@@ -28,6 +31,9 @@ bool line_send(int fd, const char *line);
  * 1: a line; 0: not yet; -1: the connection has ended or the line is too long.
  */
 int line_receive(int fd, struct line_reader *reader, char line[LINE_MAX_BYTES]);
+
+/* Receives one line until `deadline` (clock.h), however slowly its bytes come. */
+bool line_await(int fd, struct line_reader *reader, char line[LINE_MAX_BYTES], long long deadline);
 
 /* Whether the line starts with this verb. */
 bool line_is(const char *line, const char *verb);

@@ -1,4 +1,4 @@
-/* What a batch task knows of its job and what the daemon has answered. */
+/* What a batch task knows of its job, and what it and the daemon say to each other before the sandbox stands. */
 #ifndef STINT_OPENING_H
 #define STINT_OPENING_H
 
@@ -7,10 +7,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "bounds.h"
 #include "line.h"
 #include "options.h"
-
-#define CGROUPS_MAX 4
 
 struct opening {
     uint32_t job;
@@ -21,25 +20,40 @@ struct opening {
     char socket_path[108], store[512], helper[512], scontrol[512];
     int wait_seconds;
 
-    int daemon;
+    int daemon; /* -1: no connection */
     struct line_reader reader;
-    bool told;
 
     bool restore, private_net;
     int doorbell;
     char hostname[256], hosts[512];
-    char cgroup[CGROUPS_MAX][1024];
+    char cgroup[CGROUPS_MAX][CGROUP_PATH_MAX];
     int cgroups;
     char answer[LINE_MAX_BYTES];
 };
 
+/* Takes what Slurm and plugstack.conf say. */
 bool opening_fill(spank_t spank, struct opening *opening, const char *options, int argc, char **argv);
-bool opening_ask(const struct opening *opening);
-/* True for `start` and `restore`, whose words are then in `opening`. */
+
+/* Connects and sends `open`. */
+bool opening_ask(struct opening *opening);
+
+/*
+ * Waits for the daemon's next verdict (`start`, `restore`, `go`, `refuse`, `park`) until `deadline` (clock.h), printing what
+ * it has to `say` meanwhile and ignoring what this version does not know. False when none has come.
+ */
+bool opening_verdict(struct opening *opening, char line[LINE_MAX_BYTES], long long deadline);
+
+/* Takes the words of `start` or `restore`; false when one that is needed is missing. */
 bool opening_take_answer(struct opening *opening, const char *line);
+
+void opening_close(struct opening *opening);
+
 /* Whether the store has images of this job. */
 bool opening_has_images(const struct opening *opening);
-/* Seconds a read may take; 0 for no limit. */
-void opening_limit(int fd, int seconds);
+
+/* One line on the job's stderr, which slurmstepd has put on descriptor 2; its own log is not the user's. */
+void tell_user(const char *text);
+/* The message of `refuse` or `park`. */
+void tell_message(const char *line);
 
 #endif

@@ -4,6 +4,9 @@
 #define OPTIONS_MAX 512
 
 /* Why what stands after --stint= cannot be taken, in one line; NULL when it can. */
-const char *options_refusal(const char *program, const char *text);
+const char *options_refusal(const char *text);
+
+/* The known keys with their values: "net=private|host, signal=doorbell|pass". */
+const char *options_known(void);
 
 #endif

@@ -24,7 +24,7 @@ static void say(enum internal_kind kind, int value)
     (void)send(PID1_GUARD_FD, &message, sizeof message, MSG_NOSIGNAL);
 }
 
-/* Root has ended: a dump when it was killed while held, the end of the job otherwise. */
+/* When root has ended: a dump when it was killed while held, the end of the job otherwise. */
 static void conclude(struct pid1 *self)
 {
     if (!self->ended || !self->live)
@@ -76,10 +76,12 @@ static void take_message(struct pid1 *self)
         break;
     case HOLD:
         self->held = true;
+        say(HELD, 0);
         break;
     case UNHOLD:
         self->held = false;
         conclude(self);
+        say(UNHELD, 0);
         break;
     case RESTORED:
         self->live = true;
@@ -96,7 +98,10 @@ int pid1_main(bool restore)
 {
     struct pid1 self = {.live = !restore};
     sigset_t all;
-    /* Blocked signals reach even PID 1: so we see what Slurm sends to the whole step. */
+    /*
+     * Blocked signals reach even PID 1 of a namespace, ignored and default ones never do: so we see what Slurm sends to
+     * the whole step.
+     */
     sigfillset(&all);
     if (sigprocmask(SIG_SETMASK, &all, NULL) != 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
         return 1;

@@ -10,31 +10,37 @@
 
 static bool loopback_up(void)
 {
-    struct ifreq request = {.ifr_name = "lo"};
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return false;
-    request.ifr_flags = IFF_UP | IFF_RUNNING;
     bool up = ioctl(fd, SIOCSIFFLAGS, &request) == 0;
     close(fd);
     return up;
 }
 
-bool private_view_make(const struct opening *opening)
+const char *private_view_make(const struct opening *opening)
 {
-    /* Private, not slave: nothing of ours reaches the node, and CRIU stops at mounts that are shared with others. */
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
-        return false;
+    const unsigned long plain = MS_NOSUID | MS_NODEV;
+    /*
+     * Slave, not private: what the node mounts later (autofs homes, software trees) appears in here, too, and what it
+     * unmounts goes; nothing of ours reaches the node. CRIU stops at shared mounts, not at slaves.
+     */
+    if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0)
+        return "mount --make-rslave /";
     /* The proc of the new PID namespace, for the job and for CRIU. */
-    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
-        return false;
+    if (mount("proc", "/proc", "proc", plain | MS_NOEXEC, NULL) != 0)
+        return "mount /proc";
     /* MPI runtimes keep live files in these two; private, they can travel with the image. */
-    if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") != 0 || mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") != 0)
-        return false;
+    if (mount("tmpfs", "/tmp", "tmpfs", plain, "mode=1777") != 0)
+        return "mount /tmp";
+    if (mount("tmpfs", "/dev/shm", "tmpfs", plain, "mode=1777") != 0)
+        return "mount /dev/shm";
     /* The member's own name on its virtual address. */
     if (opening->hosts[0] != '\0' && mount(opening->hosts, "/etc/hosts", NULL, MS_BIND, NULL) != 0)
-        return false;
+        return "mount /etc/hosts";
+    /* /dev/pts stays the node's: CRIU finds the ptys of `script` and the like in it again. */
     if (sethostname(opening->hostname, strlen(opening->hostname)) != 0)
-        return false;
-    return !opening->private_net || loopback_up();
+        return "sethostname";
+    return opening->private_net && !loopback_up() ? "loopback" : NULL;
 }

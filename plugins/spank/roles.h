@@ -3,7 +3,9 @@
 
 #include <stdbool.h>
 
+/* `line` holds the words the plugin left, in the form of the sandbox protocol. */
 int guard_main(const char *line);
+int parked_main(const char *line);
 int pid1_main(bool restore);
 int root_main(void);
 int barrier_main(void);

@@ -1,11 +1,11 @@
 /*
- * root, PID 1000: the root of what is dumped. Adopts daemons of the job, which would otherwise hang below PID 1 and be
- * lost without a word; ends like the script does.
+ * root, PID 1000: the root of what is dumped. Adopts daemons of the job (the plugin made it a subreaper), which would
+ * otherwise hang below PID 1 and be lost without a word; ends like the script does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
-#include <sys/prctl.h>
+#include <stddef.h>
 #include <sys/wait.h>
 
 #include "internal.h"
@@ -14,10 +14,12 @@
 int root_main(void)
 {
     int status;
+    sigset_t none;
     for (int number = 1; number < NSIG; number++)
         if (number != SIGCHLD)
-            signal(number, SIG_IGN);
-    if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
+            (void)signal(number, SIG_IGN);
+    sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) != 0)
         return 1;
     for (;;) {
         pid_t ended = waitpid(-1, &status, 0);

@@ -2,203 +2,192 @@
 #include "sandbox.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "cgroup_wait.h"
-#include "internal.h"
-#include "line.h"
+#include "clock.h"
 #include "opening.h"
 #include "payload.h"
+#include "placement.h"
 #include "private_view.h"
+#include "role_exec.h"
 
-/* One line on the job's stderr; slurmstepd's own log is not the user's. */
-static void tell_user(const char *text)
-{
-    dprintf(STDERR_FILENO, "stint: %s\n", text);
-}
+#define PLACEMENT_MS 2000
+/* Network and mounts take some 20 ms; a daemon that needs this long for them is as good as none. */
+#define GO_MS 10000
+#define IMAGE_MS 30000
+#define IMAGE_RETRY_MS 500
 
-/* Receives one line within the socket's time limit. */
-static bool next_line(struct opening *opening, char line[LINE_MAX_BYTES])
-{
-    int got;
-    do
-        got = line_receive(opening->daemon, &opening->reader, line);
-    while (got == 0);
-    return got > 0;
-}
+/* PLAIN: the job runs without us. SILENT: no daemon to come to terms with. */
+enum outcome { IN_SANDBOX, PLAIN, SILENT };
 
-/* `refuse` and `park` carry a message for the user. */
-static void tell_message(const char *line)
-{
-    char message[LINE_MAX_BYTES];
-    if (line_value(line, "message", 0, message, sizeof message))
-        tell_user(message);
-}
+/* pid1 to the task: empty when its view is made, else what failed. */
+struct report {
+    char fault[200];
+};
 
-/* The other end of the socket pair in the child: makes its view, says so, waits for the word. */
+/* The child of the clone: makes its view, reports, waits for the word, goes on. Comes back as script only. */
 static void run_pid1(spank_t spank, struct opening *opening, int socket)
 {
     char go = 0;
+    struct report report = {""};
     /* The sandbox ends with its guard, whatever ends that. */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || !private_view_make(opening) || write(socket, "m", 1) != 1)
+    const char *failed = prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 ? "prctl" : private_view_make(opening);
+    if (failed != NULL)
+        snprintf(report.fault, sizeof report.fault, "%s: %s", failed, strerror(errno));
+    if (write(socket, &report, sizeof report) != sizeof report || failed != NULL || read(socket, &go, 1) != 1)
         _exit(1);
-    if (read(socket, &go, 1) != 1)
-        _exit(1);
-    if (opening->restore) {
-        payload_exec_pid1(opening, socket);
-        _exit(1);
-    }
-    if (payload_start(spank, opening, socket))
-        return; /* script: on into slurmstepd's code */
+    if (opening->restore)
+        role_exec_pid1(opening, socket);
+    else if (payload_start(spank, opening, socket))
+        return;
     _exit(1);
 }
 
 static void end_child(pid_t child)
 {
-    kill(child, SIGKILL);
+    (void)kill(child, SIGKILL);
     while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
         ;
 }
 
-/* Tells the daemon about the new PID 1 and its mounts, and waits for `go`. */
-static bool agree(struct opening *opening, pid_t child, int socket)
+static bool await_report(int socket, long long deadline)
 {
-    char line[LINE_MAX_BYTES] = "sandbox";
-    char mounted = 0;
-    if (!line_add_number(line, sizeof line, "pid", child) || !line_send(opening->daemon, line))
-        return false;
-    if (read(socket, &mounted, 1) != 1 || !line_send(opening->daemon, "mounted"))
-        return false;
-    if (!next_line(opening, line))
-        return false;
-    if (!line_is(line, "go"))
-        tell_message(line);
-    return line_is(line, "go");
+    struct report report = {"it ended"};
+    struct pollfd source = {.fd = socket, .events = POLLIN};
+    char text[300];
+    int ready;
+    do
+        ready = poll(&source, 1, (int)(deadline - now_ms()));
+    while (ready < 0 && errno == EINTR && now_ms() < deadline);
+    if (ready > 0 && read(socket, &report, sizeof report) == sizeof report && report.fault[0] == '\0')
+        return true;
+    report.fault[sizeof report.fault - 1] = '\0';
+    snprintf(text, sizeof text, "the sandbox could not be made: %s", report.fault);
+    tell_user(text);
+    return false;
 }
 
-enum outcome { PLAIN, IN_SANDBOX, RETRY };
-
-/* Clones PID 1 of the sandbox and, when all agree, becomes the guard. Only script and a failed attempt come back. */
-static enum outcome make_sandbox(spank_t spank, struct opening *opening)
+/* Tells the daemon about the new PID 1 and its mounts, and waits for `go` or another verdict. */
+static bool agree(struct opening *opening, pid_t child, int socket, char line[LINE_MAX_BYTES])
 {
-    int sockets[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
-        return PLAIN;
+    long long deadline = now_ms() + GO_MS;
+    strcpy(line, "sandbox");
+    return line_add_number(line, LINE_MAX_BYTES, "pid", child) && line_send(opening->daemon, line) && await_report(socket, deadline) &&
+           line_send(opening->daemon, "mounted") && opening_verdict(opening, line, deadline);
+}
+
+/* `refuse` and `park` end an opening, whenever they come. */
+static enum outcome take_refusal(struct opening *opening, const char *line)
+{
+    tell_message(line);
+    if (line_is(line, "park"))
+        role_exec_parked(opening, false);
+    return line_is(line, "refuse") ? PLAIN : SILENT;
+}
+
+static pid_t clone_pid1(const struct opening *opening)
+{
     /*
      * clone, not unshare: this process stays in the node's namespaces, so that until `go` it can still run the job
      * plain. PID: a restore never meets a taken PID. Mount: private /tmp and /dev/shm. IPC: CRIU dumps SysV objects only
      * when the namespace differs from its own. UTS: the host name is kept for life. Net: an address kept for life.
      */
     unsigned long flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | (opening->private_net ? CLONE_NEWNET : 0);
-    pid_t child = (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+    return (pid_t)syscall(SYS_clone, flags | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+/* Clones PID 1 of the sandbox and, when all agree, becomes the guard. Only script and a failed attempt come back. */
+static enum outcome make_sandbox(spank_t spank, struct opening *opening)
+{
+    char line[LINE_MAX_BYTES] = "";
+    int sockets[2];
+    enum outcome outcome = SILENT;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
+        return SILENT;
+    pid_t child = clone_pid1(opening);
     if (child == 0) {
         close(sockets[0]);
-        close(opening->daemon);
+        opening_close(opening);
         run_pid1(spank, opening, sockets[1]);
         return IN_SANDBOX;
     }
     close(sockets[1]);
-    if (child > 0 && agree(opening, child, sockets[0]) && write(sockets[0], "g", 1) == 1)
-        payload_exec_guard(opening, child, sockets[0]);
+    if (child < 0)
+        tell_user("the sandbox could not be made: the kernel refuses its namespaces");
+    bool agreed = child > 0 && agree(opening, child, sockets[0], line);
+    if (agreed && line_is(line, "go")) {
+        if (write(sockets[0], "g", 1) == 1)
+            role_exec_guard(opening, child, sockets[0]);
+        tell_user("the sandbox could not be started");
+    }
     if (child > 0)
         end_child(child);
     close(sockets[0]);
-    return opening->restore ? RETRY : PLAIN;
+    if (agreed && !line_is(line, "go"))
+        outcome = take_refusal(opening, line);
+    return outcome;
 }
 
-/* The job has a checkpoint but must not run now: wait for the daemon's release or Slurm's kill. */
-static void park(struct opening *opening, const char *line)
+static bool note_cgroups(const struct opening *opening)
 {
-    char answer[LINE_MAX_BYTES];
-    tell_message(line);
-    opening_limit(opening->daemon, 0);
-    while (next_line(opening, answer))
-        if (line_is(answer, "release"))
-            _exit((int)line_number(answer, "status", 0));
-    for (;;)
-        pause();
+    for (int i = 0; i < opening->cgroups; i++)
+        if (!placement_note_cgroup(opening->cgroup[i]))
+            return false;
+    return true;
 }
 
 static enum outcome try_once(spank_t spank, struct opening *opening)
 {
-    char line[LINE_MAX_BYTES];
-    enum outcome outcome = opening_has_images(opening) ? RETRY : PLAIN;
-    opening->daemon = line_connect(opening->socket_path);
-    if (opening->daemon < 0)
-        return outcome;
-    opening->reader.length = 0;
-    opening_limit(opening->daemon, opening->wait_seconds);
-    if (opening_ask(opening) && next_line(opening, line)) {
-        if (opening_take_answer(opening, line)) {
-            /* From here on the daemon works for us: network, mounts. */
-            opening_limit(opening->daemon, 30);
-            outcome = make_sandbox(spank, opening);
-            if (outcome == IN_SANDBOX)
-                return outcome;
-        } else if (line_is(line, "park")) {
-            park(opening, line);
-        } else {
-            tell_message(line);
-            close(opening->daemon);
-            opening->told = true;
-            return PLAIN;
-        }
-    }
-    close(opening->daemon);
+    char line[LINE_MAX_BYTES] = "";
+    long long deadline = now_ms() + opening->wait_seconds * 1000LL;
+    enum outcome outcome = SILENT;
+    if (!opening_ask(opening) || !opening_verdict(opening, line, deadline))
+        outcome = SILENT;
+    else if (!line_is(line, "start") && !line_is(line, "restore"))
+        outcome = take_refusal(opening, line);
+    else if (opening_take_answer(opening, line) && note_cgroups(opening))
+        outcome = make_sandbox(spank, opening);
+    if (outcome != IN_SANDBOX)
+        opening_close(opening);
     return outcome;
 }
 
-/* A requeued job with an image in the store: starting afresh would redo, and overwrite, what it has done. */
-static void hold_job(const struct opening *opening)
+static enum outcome try_long_enough(spank_t spank, struct opening *opening)
 {
-    char job[24];
-    snprintf(job, sizeof job, "%u", opening->job);
-    tell_user("the daemon does not answer on this node and the job has a checkpoint; it is held, release it with scontrol release");
-    pid_t child = fork();
-    if (child == 0) {
-        execl(opening->scontrol, "scontrol", "requeuehold", job, (char *)NULL);
-        _exit(127);
+    long long end = now_ms() + IMAGE_MS;
+    for (;;) {
+        enum outcome outcome = try_once(spank, opening);
+        /* A job that has a checkpoint must not start afresh: that would redo, and overwrite, what it has done. */
+        if (outcome != SILENT || !(opening->restore || opening_has_images(opening)))
+            return outcome;
+        if (now_ms() > end) {
+            tell_user("the daemon does not answer on this node and the job has a checkpoint; the job is held: continue it with scontrol release");
+            role_exec_parked(opening, true);
+        }
+        usleep(IMAGE_RETRY_MS * 1000);
     }
-    for (;;)
-        pause();
 }
 
 void sandbox_enter(spank_t spank, const char *options, int argc, char **argv)
 {
-    struct opening *opening = calloc(1, sizeof *opening);
-    enum outcome outcome = PLAIN;
-    if (opening == NULL || !opening_fill(spank, opening, options, argc, argv)) {
-        tell_user("this job's data cannot be read; it runs without checkpoints");
-        return;
-    }
-    if (!cgroup_wait(2000)) {
+    static struct opening opening;
+    /* The job's own srun and sbatch commands must not take the option for one of theirs. */
+    (void)spank_unsetenv(spank, "SLURM_SPANK__SLURM_SPANK_OPTION_stint_stint");
+    if (!opening_fill(spank, &opening, options, argc, argv))
+        tell_user("Slurm does not tell this job's id; it runs without checkpoints");
+    else if (access(opening.helper, X_OK) != 0)
+        tell_user("stint-init is missing on this node; the job runs without checkpoints");
+    else if (!placement_wait(PLACEMENT_MS))
         tell_user("Slurm did not put this task into its cgroup; the job runs without checkpoints");
-        return;
-    }
-    time_t last = time(NULL) + (opening_has_images(opening) ? 30 : 0);
-    do {
-        outcome = try_once(spank, opening);
-        if (outcome == RETRY)
-            usleep(500000);
-    } while (outcome == RETRY && time(NULL) < last);
-    if (outcome == IN_SANDBOX)
-        return;
-    if (outcome == RETRY)
-        hold_job(opening);
-    if (!opening->told)
+    else if (try_long_enough(spank, &opening) == SILENT)
         tell_user("the daemon does not answer on this node; the job runs without checkpoints");
-    free(opening);
 }

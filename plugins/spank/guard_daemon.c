@@ -1,0 +1,91 @@
+/* The guard's connection to the daemon: lines, reconnection, and what the guard does when it stays alone. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "guard.h"
+#include "scontrol.h"
+
+void guard_set_rescue(struct guard *self, long long now)
+{
+    self->next_rescue = now + (self->killed ? RESCUE_KILLED_MS : RESCUE_RESTORE_MS);
+}
+
+static void lose_daemon(struct guard *self)
+{
+    close(self->daemon);
+    self->daemon = -1;
+    self->next_try = now_ms() + RECONNECT_MS;
+    guard_set_rescue(self, now_ms());
+}
+
+bool guard_tell(struct guard *self, const char *line)
+{
+    if (self->daemon < 0)
+        return false;
+    if (line_send(self->daemon, line))
+        return true;
+    lose_daemon(self);
+    return false;
+}
+
+static void take_line(struct guard *self, const char *line)
+{
+    char text[LINE_MAX_BYTES];
+    if (line_is(line, "pass") || line_is(line, "drop")) {
+        bool to_all = line_value(line, "scope", 0, text, sizeof text) && strcmp(text, "all") == 0;
+        guard_take_answer(self, (int)line_number(line, "number", 0), line_is(line, "pass"), to_all);
+    } else if (line_is(line, "hold")) {
+        guard_to_pid1(HOLD, 0); /* Its HELD answers the daemon. */
+    } else if (line_is(line, "unhold")) {
+        guard_to_pid1(UNHOLD, 0);
+    } else if (line_is(line, "restored")) {
+        self->restoring = false;
+        guard_to_pid1(RESTORED, 0);
+    } else if (line_is(line, "say") && line_value(line, "text", 0, text, sizeof text)) {
+        dprintf(STDERR_FILENO, "stint: %s\n", text);
+    } else if (line_is(line, "release")) {
+        guard_end(self, ((int)line_number(line, "status", 0) & 0xff) << 8, false);
+    }
+}
+
+void guard_take_daemon(struct guard *self)
+{
+    char line[LINE_MAX_BYTES];
+    int got = line_receive(self->daemon, &self->reader, line);
+    while (got > 0) {
+        take_line(self, line);
+        /* A line may have lost the connection; else take what is there, and never wait for more. */
+        if (self->daemon < 0 || memchr(self->reader.text, '\n', self->reader.length) == NULL)
+            return;
+        got = line_receive(self->daemon, &self->reader, line);
+    }
+    if (got < 0)
+        lose_daemon(self);
+}
+
+static void reconnect(struct guard *self, long long now)
+{
+    char socket[108], line[LINE_MAX_BYTES];
+    self->next_try = now + RECONNECT_MS;
+    if (!line_value(self->words, "socket", 0, socket, sizeof socket) || (self->daemon = line_connect(socket, SEND_MS)) < 0)
+        return;
+    self->reader.length = 0;
+    int length = snprintf(line, sizeof line, "attach version=1%s pid=%d state=%s", strchr(self->words, ' '), (int)getpid(),
+                          self->killed ? "killed" : self->held ? "held" : "running");
+    if (length > 0 && (size_t)length < sizeof line && guard_tell(self, line))
+        guard_ask_again(self);
+}
+
+void guard_without_daemon(struct guard *self, long long now)
+{
+    if (now >= self->next_try)
+        reconnect(self, now);
+    if (self->daemon >= 0 || now < self->next_rescue || !(self->killed || self->restoring))
+        return;
+    /* The image is sealed before root is killed: the queue is the right place for the job. */
+    scontrol_start(self->words, self->killed ? "requeue" : "requeuehold");
+    self->next_rescue = now + RESCUE_AGAIN_MS;
+}

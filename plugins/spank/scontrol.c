@@ -1,0 +1,21 @@
+#define _GNU_SOURCE
+#include "scontrol.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "line.h"
+
+void scontrol_start(const char *words, const char *verb)
+{
+    char program[512], job[24];
+    snprintf(job, sizeof job, "%lld", line_number(words, "job", 0));
+    if (!line_value(words, "scontrol", 0, program, sizeof program) || fork() != 0)
+        return;
+    sigset_t none;
+    sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, NULL) == 0)
+        execl(program, "scontrol", verb, job, (char *)NULL);
+    _exit(127);
+}
