@@ -10,16 +10,12 @@ require_node() {
     die "cluster '$CLUSTER' has no node '$1'" "nodes are: $(node_names | xargs); 'cluster up' starts a cluster"
 }
 
-# node_pid NODE: its PID 1 as this machine sees it, if that process still is the one that was recorded.
+# node_pid NODE: its PID 1 as this machine sees it. A PID that now belongs to something else is not in the node's
+# cgroups, and a zombie has no mount namespace.
 node_pid() {
-  local pid started stat
-  { read -r pid started <"$STATE/nodes/$1/init.pid"; } 2>/dev/null || return 1
-  # Not $(<FILE): when FILE is missing, that ends bash 5.2 even left of ||.
-  { read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 1
-  # The command's name, field 2, may hold blanks; field 22 is the time the process started.
-  # shellcheck disable=SC2086
-  set -- ${stat##*) }
-  [[ ${20} == "$started" && $1 != Z ]] || return 1
+  local pid
+  { read -r pid _ <"$STATE/nodes/$1/init.pid"; } 2>/dev/null || return 1
+  grep -qs ":/$(cgroup_name "$1")\$" "/proc/$pid/cgroup" && [[ -e /proc/$pid/ns/mnt ]] || return 1
   echo "$pid"
 }
 
@@ -37,7 +33,8 @@ any_node_is_up() {
 
 # boot_node NODE: returns when the node has a PID 1; its services start meanwhile.
 boot_node() {
-  local dir=$STATE/nodes/$1
+  local dir=$STATE/nodes/$1 clock
+  clock=$(clock_offset "$1")
   mkdir -p "$dir"/{upper,work,root}
   rm -f "$dir/init.pid"
   cgroup_make "$1"
@@ -47,13 +44,22 @@ boot_node() {
     cgroup_join "$1"
     close_descriptors
     exec setsid env -i PATH="$NODE_PATH" nsenter --net="$dir/net" \
-      unshare --mount --uts --ipc --pid --cgroup --fork \
+      unshare --mount --uts --ipc --pid --cgroup --time --monotonic "$clock" --boottime "$clock" --fork \
       "$HERE/lib/node-init" "$1" "$STATE" "$CHECKOUT" "$(<"$STATE/rootfs")" </dev/null >"$dir/console.log" 2>&1
   ) &
   wait_until 10 test -s "$dir/init.pid" || {
     cat "$dir/console.log" >&2
     die "node $1 did not start" "see $dir/console.log; 'cluster down' removes what is there"
   }
+}
+
+# clock_offset NODE: machines differ in the time since their boot, by which Slurm tells that a node was rebooted, and
+# which a restored program must not notice. Nodes start with 1000 s, 2000 s and so on, and with 1 s after a crash.
+clock_offset() {
+  local up=1 machine_up
+  [[ -d $STATE/nodes/$1/upper ]] || up=$(((${1//[^0-9]/} + 1) * 1000))
+  read -r machine_up _ </proc/uptime
+  echo $((up - ${machine_up%.*}))
 }
 
 # crash_node NODE: every process of the node ends at once, as in a power failure. Its disk stays.
@@ -90,7 +96,7 @@ enter_node() {
   close_descriptors
   # The single quotes are meant: HOME is that of the user in the node.
   # shellcheck disable=SC2016
-  exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --wdns=/ -- \
+  exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --time --wdns=/ -- \
     /usr/bin/env -i TERM="${TERM:-dumb}" LANG=C.UTF-8 \
     setpriv --reuid "$user" --regid "$user" --init-groups --reset-env --pdeathsig TERM -- \
     sh -c 'cd && unset OLDPWD && case $USER in root) PATH='"$NODE_PATH"';; *) PATH=/usr/local/bin:/usr/bin:/bin;; esac && export PATH LANG=C.UTF-8 && exec "$@"' sh "$@"
