@@ -1,0 +1,260 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { execa } from 'execa'
+import { cluster, clusterCommand, fixtures, leftovers, on, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
+
+/** The Slurm plugin against a daemon that is absent, slow or faulty: the job must run, whole and with its own exit code. */
+
+const node = 'n3'
+const minute = 60_000
+const log = '/run/stint-fake.log'
+const withoutCheckpoints = 'stint: the daemon does not answer on this node; the job runs without checkpoints'
+
+function spawnStandIn(behaviour: string, words: readonly string[]) {
+  return execa(clusterCommand, ['exec', node, '--', 'python3', `${fixtures}/programs/fake-daemon.py`, behaviour, log, ...words], { reject: false, stdin: 'pipe' })
+}
+
+type StandIn = ReturnType<typeof spawnStandIn>
+
+/** A stand-in for the daemon of the node, until it is disposed of. */
+class FakeDaemon implements AsyncDisposable {
+  readonly #process: StandIn
+
+  private constructor(process: StandIn) {
+    this.#process = process
+  }
+
+  static async start(behaviour: string, ...words: string[]): Promise<FakeDaemon> {
+    await on(node, `rm -f ${log} /run/stint/sandbox.sock`)
+    const process = spawnStandIn(behaviour, words)
+    await until('the stand-in listens', 10, async () => (await on(node, 'ss -Hxl src /run/stint/sandbox.sock')) !== '')
+    return new FakeDaemon(process)
+  }
+
+  /** Sends a line to the guard. */
+  say(line: string): void {
+    this.#process.stdin.write(`${line}\n`)
+  }
+
+  async heard(): Promise<string> {
+    return on(node, `cat ${log} 2>/dev/null || true`)
+  }
+
+  /** Waits for a line of the plugin or guard that matches. */
+  async untilHeard(pattern: RegExp): Promise<void> {
+    await until(`the stand-in hears ${pattern}`, 20, async () => pattern.test(await this.heard()))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill()
+    await this.#process
+    await on(node, 'rm -f /run/stint/sandbox.sock')
+  }
+}
+
+/** Does something while a stand-in with this behaviour listens. */
+async function withDaemon<T>(behaviour: string, action: () => Promise<T>, ...words: string[]): Promise<T> {
+  const daemon = await FakeDaemon.start(behaviour, ...words)
+  try {
+    return await action()
+  } finally {
+    await daemon[Symbol.asyncDispose]()
+  }
+}
+
+/** Tells where it runs and ends with 3; `body` may make it longer. */
+function script(body = ''): string {
+  return `#!/bin/bash\nreadlink /proc/self/ns/pid\necho "fake=$STINT_FAKE"\n${body}\nexit 3\n`
+}
+
+interface Ended { exitCode: string; out: string[]; err: string[]; seconds: number; job: number }
+
+async function ended(job: number, directory: string, started: number): Promise<Ended> {
+  const fields = await untilEnded(job, 60)
+  const read = async (name: string): Promise<string[]> => (await on('ctl', `cat ${directory}/${name}`)).split('\n').filter((line) => line !== '')
+  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), seconds: (Date.now() - started) / 1000, job }
+}
+
+async function run(body = '', options = ''): Promise<Ended> {
+  const directory = await workDirectory()
+  const started = Date.now()
+  return ended(await submit({ directory, options: `--stint --time=5 --nodelist=${node} ${options}`, script: script(body) }), directory, started)
+}
+
+/** Starts a job in the stand-in's sandbox; it has said "ready" then. */
+async function start(body: string): Promise<{ job: number; directory: string; started: number; end: () => Promise<Ended> }> {
+  const directory = await workDirectory()
+  const started = Date.now()
+  const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script(body) })
+  await until('the script is ready', 20, async () => (await tryOn('ctl', `grep -q ready ${directory}/out.txt`)).exitCode === 0)
+  return { job, directory, started, end: () => ended(job, directory, started) }
+}
+
+async function expectPlain(result: Ended, lines: string[]): Promise<void> {
+  expect(result.exitCode).toBe('3:0')
+  expect(result.out).toEqual([await on(node, 'readlink /proc/1/ns/pid'), 'fake='])
+  expect(result.err).toEqual(lines)
+  await expectNothingLeft(result.job)
+}
+
+async function expectInSandbox(result: Ended, exitCode: string): Promise<void> {
+  expect(result.exitCode).toBe(exitCode)
+  expect(result.out[0]).not.toBe(await on(node, 'readlink /proc/1/ns/pid'))
+  expect(result.out[1]).toBe('fake=1')
+  await expectNothingLeft(result.job)
+}
+
+async function expectNothingLeft(job: number): Promise<void> {
+  await until('nothing is left behind', 5, async () => (await leftovers(node, job)) === '')
+}
+
+beforeAll(async () => { await cluster('daemon', node, 'stop') })
+afterAll(async () => {
+  await on(node, `rm -f ${log}`)
+  await cluster('daemon', node, 'start')
+})
+
+describe('before the sandbox stands', () => {
+  test('without a socket the job runs plain, with one line about it', async () => {
+    await on(node, 'rm -f /run/stint/sandbox.sock')
+    await expectPlain(await run(), [withoutCheckpoints])
+  }, minute)
+
+  test('a stale socket nobody listens on is as none', async () => {
+    await on(node, 'python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\'/run/stint/sandbox.sock\')"')
+    await expectPlain(await run(), [withoutCheckpoints])
+  }, minute)
+
+  for (const behaviour of ['silent', 'drip', 'closes', 'cut', 'garbage', 'endless', 'unknown', 'incomplete', 'dies-before-go']) {
+    test(`a daemon that is "${behaviour}": the job runs plain within 4 s`, async () => {
+      const result = await withDaemon(behaviour, () => run())
+      await expectPlain(result, [withoutCheckpoints])
+      expect(result.seconds).toBeLessThan(6)
+    }, minute)
+  }
+
+  for (const [behaviour, message] of [['refuse', 'not today%'], ['refuses-late', 'changed my mind']] as const) {
+    test(`a daemon that ${behaviour}: its reason is the only line`, async () => {
+      await expectPlain(await withDaemon(behaviour, () => run()), [`stint: ${message}`])
+    }, minute)
+  }
+
+  test('a mount that fails is named, and the job runs plain', async () => {
+    await expectPlain(await withDaemon('start', () => run(), 'hosts=/nonexistent'), ['stint: the sandbox could not be made: mount /etc/hosts: No such file or directory', withoutCheckpoints])
+  }, minute)
+
+  for (const behaviour of ['park', 'parks-late']) {
+    test(`a daemon that says "${behaviour}": nothing is started, scancel ends the job at once`, async () => {
+      await using daemon = await FakeDaemon.start(behaviour)
+      const directory = await workDirectory()
+      const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
+      await until('the reason is told', 20, async () => (await tryOn('ctl', `cat ${directory}/err.txt`)).stdout.includes('stint: '))
+      expect(await on(node, 'pgrep -fc "stint-init parked"')).toBe('1')
+      const started = Date.now()
+      await on('ctl', `scancel ${job}`)
+      const result = await ended(job, directory, started)
+      expect(result.seconds).toBeLessThan(3)
+      expect(result.out).toEqual([])
+      expect(await daemon.heard()).toMatch(/^open version=1 step=batch job=\d+ uid=1001 gid=1001 pid=\d+ options= script=\/\S+$/m)
+      await expectNothingLeft(job)
+    }, minute)
+  }
+
+  test('a parked job ends by the release with its status', async () => {
+    await using daemon = await FakeDaemon.start('park')
+    const directory = await workDirectory()
+    const started = Date.now()
+    const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
+    await daemon.untilHeard(/^open/)
+    daemon.say('release status=9')
+    expect(await ended(job, directory, started)).toMatchObject({ exitCode: '9:0', out: [] })
+  }, minute)
+
+  test('a job that has a checkpoint is not started afresh: it is held after 30 s', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: `--stint --time=5 --hold --nodelist=${node}`, script: script() })
+    await on('ctl', `mkdir /shared/stint/${job} && scontrol release ${job}`)
+    try {
+      await until('the job is held', 60, async () => (await on('ctl', `squeue -h -j ${job} -o %r`)).search(/held/i) >= 0)
+      expect(await on('ctl', `cat ${directory}/out.txt`)).toBe('')
+      expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/the job is held: continue it with scontrol release/)
+    } finally {
+      await on('ctl', `scancel ${job}; rmdir /shared/stint/${job}`)
+    }
+  }, 2 * minute)
+})
+
+describe('once the sandbox stands', () => {
+  test('the daemon may die for good: the job ends with its own exit code', async () => {
+    await expectInSandbox(await withDaemon('dies-after-go', () => run('sleep 2')), '3:0')
+  }, minute)
+
+  test('a guard whose daemon came back says who it is', async () => {
+    const first = await FakeDaemon.start('start')
+    const job = await start('echo ready; sleep 6')
+    await first[Symbol.asyncDispose]()
+    await using second = await FakeDaemon.start('start')
+    await second.untilHeard(/^attach version=1 mode=start job=\d+ uid=1001 .*state=running$/m)
+    await expectInSandbox(await job.end(), '3:0')
+    expect(await second.heard()).toMatch(/^exit status=768$/m)
+  }, minute)
+
+  test('a signal that is not answered is delivered after a second, to the script alone as without us', async () => {
+    await using daemon = await FakeDaemon.start('mute')
+    const job = await start('trap "echo term; exit 4" TERM; echo ready; for i in $(seq 100); do sleep 0.1; done')
+    await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
+    const result = await job.end()
+    await expectInSandbox(result, '4:0')
+    expect(result.out.slice(2)).toEqual(['ready', 'term'])
+    expect(await daemon.heard()).toMatch(/signal number=15 scope=task$/m)
+  }, minute)
+
+  test('an answer that comes too late does not deliver the signal twice', async () => {
+    const result = await withDaemon('late', async () => {
+      const job = await start('trap "echo usr2" USR2; echo ready; for i in $(seq 40); do sleep 0.1; done')
+      await on('ctl', `scancel --signal=USR2 --batch ${job.job}`)
+      return job.end()
+    })
+    expect(result.out.slice(2)).toEqual(['ready', 'usr2'])
+    await expectInSandbox(result, '3:0')
+  }, minute)
+
+  test('the doorbell is for the daemon: a silent one lets no USR1 kill the script', async () => {
+    await using daemon = await FakeDaemon.start('mute')
+    const job = await start('echo ready; sleep 3')
+    await on('ctl', `scancel --signal=USR1 --batch ${job.job}`)
+    await daemon.untilHeard(/signal number=10 scope=task/)
+    await expectInSandbox(await job.end(), '3:0')
+  }, minute)
+
+  test('what the daemon drops is not delivered', async () => {
+    await using daemon = await FakeDaemon.start('drops')
+    const job = await start('echo ready; sleep 3')
+    await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
+    await daemon.untilHeard(/signal number=15/)
+    await expectInSandbox(await job.end(), '3:0')
+  }, minute)
+
+  test('root killed while held keeps the sandbox until the release; unhold ends it with the status of root', async () => {
+    await using daemon = await FakeDaemon.start('start')
+    for (const [last, exitCode] of [['release status=0', '0:0'], ['unhold', '0:9']] as const) {
+      const job = await start('echo ready; sleep 60')
+      daemon.say('hold')
+      await daemon.untilHeard(/^held$/m)
+      await on(node, 'pkill -KILL -u alice -f "^stint-init root"; pkill -KILL -u alice -f slurm_script')
+      await daemon.untilHeard(/^killed$/m)
+      expect(await on('ctl', `squeue -h -j ${job.job} -o %T`)).toBe('RUNNING')
+      daemon.say(last)
+      await expectInSandbox(await job.end(), exitCode)
+      await on(node, `: > ${log}`)
+    }
+  }, minute)
+
+  test('a guard that is killed takes the whole sandbox with it', async () => {
+    const result = await withDaemon('start', async () => {
+      const job = await start('echo ready; setsid sleep 60 & sleep 60')
+      await on(node, 'pkill -KILL -f "^stint-init guard"')
+      return job.end()
+    })
+    await expectInSandbox(result, '0:9')
+  }, minute)
+})
