@@ -53,8 +53,7 @@ boot_node() {
   }
 }
 
-# clock_offset NODE: machines differ in the time since their boot, by which Slurm tells that a node was rebooted, and
-# which a restored program must not notice. Nodes start with 1000 s, 2000 s and so on, and with 1 s after a crash.
+# clock_offset NODE: machines differ in the time since their boot, and a restored program must not notice. Nodes start with 1000 s, 2000 s and so on, and with 1 s after a crash.
 clock_offset() {
   local up=1 machine_up
   [[ -d $STATE/nodes/$1/upper ]] || up=$(((${1//[^0-9]/} + 1) * 1000))
