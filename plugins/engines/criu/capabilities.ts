@@ -1,3 +1,32 @@
-/** Provisional sets, until measured one by one. */
-export const dumpCapabilities = ['checkpoint_restore', 'sys_ptrace', 'sys_admin', 'net_admin', 'dac_override', 'dac_read_search', 'setpcap', 'setuid', 'setgid', 'kill', 'fowner', 'chown'] as const
-export const restoreCapabilities = ['checkpoint_restore', 'sys_ptrace', 'sys_admin', 'net_admin', 'dac_override', 'dac_read_search', 'setpcap', 'setuid', 'setgid', 'kill', 'fowner', 'chown', 'sys_chroot', 'sys_resource', 'net_raw', 'mknod', 'fsetid', 'sys_nice', 'ipc_owner', 'ipc_lock', 'lease', 'setfcap', 'net_bind_service', 'audit_write', 'sys_time'] as const
+/**
+ * The capabilities CRIU holds, measured one by one with CRIU 4.2.1 on Linux 6.18: docs/reference/capabilities.md has the
+ * table and the commands. Each comment says what fails without the line. CAP_CHECKPOINT_RESTORE is missing on purpose:
+ * whatever it opens, SYS_ADMIN opens too, and nothing works without SYS_ADMIN.
+ */
+
+/** For `criu dump`, run as the job's user in the sandbox's namespaces, as inheritable and ambient capabilities. */
+export const dumpCapabilities = [
+  'sys_admin', // The payload's seccomp filter: "suspending seccomp failed". SysV objects: "Can't setns N/ipc".
+  'net_admin', // Established TCP connections: "Can't turn TCP repair mode ON".
+  'dac_read_search', // inotify: "Can't dump that handle". Files with a removed name (link-remap): "trim failed".
+  'sys_ptrace', // Processes that are not dumpable (PR_SET_DUMPABLE, set-id programs): "Unable to interrupt task".
+  'dac_override', // Image and work directories of root: "Can't create log file". Not needed where the user owns them.
+] as const
+
+/** For `criu restore`, run as root in the sandbox's namespaces. It gives each task the identity and rights of the image. */
+export const restoreCapabilities = [
+  'sys_admin', // IPC and time namespaces, seccomp filters, process ids: "Unable create a network namespace".
+  'net_admin', // TCP repair, and CRIU's own probe of netlink and nftables: "-1 reported by netlink".
+  'sys_time', // The offset of the new time namespace: "Unable to set a monotonic clock offset".
+  'setuid', // The tasks' user: "Unable to set real, effective and saved user ID"; CRIU then hangs when no_new_privs is set.
+  'setgid', // The tasks' groups: "Unable to set real, effective and saved group ID"; as for setuid.
+  'setpcap', // The tasks' securebits and bounding set: "Unable to set SECURE_NO_SETUID_FIXUP"; as for setuid.
+  'sys_chroot', // The tasks' root directory: "Can't change root".
+  'dac_override', // Files that root may not open by their mode: "Can't open file ... on restore: Permission denied".
+  'chown', // The owner of deleted files and ptys: "Unable to change ... ownership", "tty: Can't setup uid".
+  'fowner', // The times of deleted files: "Can't set access and modification times on ghost".
+  'sys_ptrace', // File leases, which leave the task undumpable while it is made: "Can't attach to N".
+  'ipc_lock', // Locked memory above the daemon's own RLIMIT_MEMLOCK: "Restoring FAILED" without a reason.
+  'sys_nice', // The nice value, when the daemon's is higher. CRIU says nothing; the job is slower ever after.
+  'sys_resource', // Hard limits above the daemon's own. CRIU says nothing; the job has lower limits ever after.
+] as const
