@@ -78,7 +78,8 @@ bool opening_verdict(struct opening *opening, char line[LINE_MAX_BYTES], long lo
 {
     static const char *const verdicts[] = {"start", "restore", "go", "refuse", "park"};
     char text[LINE_MAX_BYTES];
-    while (line_await(opening->daemon, &opening->reader, line, deadline)) {
+    /* The clock is looked at for each line, too: even a flood of lines may not keep the job waiting. */
+    while (now_ms() < deadline && line_await(opening->daemon, &opening->reader, line, deadline)) {
         for (size_t i = 0; i < sizeof verdicts / sizeof *verdicts; i++)
             if (line_is(line, verdicts[i]))
                 return true;

@@ -34,21 +34,34 @@ struct report {
     char fault[200];
 };
 
+/* The guard's word; false when there is no guard any more. */
+static bool await_go(int socket)
+{
+    char go = 0;
+    ssize_t got;
+    do
+        got = read(socket, &go, 1);
+    while (got < 0 && errno == EINTR);
+    return got == 1;
+}
+
 /* The child of the clone: makes its view, reports, waits for the word, goes on. Comes back as script only. */
 static void run_pid1(spank_t spank, struct opening *opening, int socket)
 {
-    char go = 0;
+    char text[200];
     struct report report = {""};
     /* The sandbox ends with its guard, whatever ends that. */
     const char *failed = prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 ? "prctl" : private_view_make(opening);
     if (failed != NULL)
         snprintf(report.fault, sizeof report.fault, "%s: %s", failed, strerror(errno));
-    if (write(socket, &report, sizeof report) != sizeof report || failed != NULL || read(socket, &go, 1) != 1)
+    if (write(socket, &report, sizeof report) != sizeof report || failed != NULL || !await_go(socket))
         _exit(1);
     if (opening->restore)
         role_exec_pid1(opening, socket);
     else if (payload_start(spank, opening, socket))
         return;
+    snprintf(text, sizeof text, "the job could not be started in its sandbox: %s", strerror(errno));
+    tell_user(text);
     _exit(1);
 }
 
