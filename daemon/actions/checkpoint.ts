@@ -71,7 +71,7 @@ async function seal(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
 /** Lets the payload go and waits until CRIU has; whether it ended or runs on is the kernel's word, not CRIU's exit code. */
 async function commit(context: Context, sandbox: Sandbox, attempt: Attempt, prepared: PreparedDump): Promise<void> {
   context.catalogue.checkpoints.move(attempt.row.id, 'committed')
-  const failed = await prepared.commit().then(() => undefined, (error: unknown) => error)
+  const failed = await prepared.commit().then(() => undefined, (error: unknown) => asStintError(error))
   context.catalogue.checkpoints.setTimes(attempt.row.id, { frozenMs: Date.now() - attempt.startedAt })
   if (rootAlive(sandbox.pid1, rootPid) !== attempt.options.keepRunning) throw failed ?? new StintError('E_CRIU_DUMP_FAILED', 'the payload is not as the dump should have left it')
 }

@@ -37,7 +37,7 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
   const carried = new Map<string, OpenFile>()
   for (const file of processes.flatMap((p) => p.files)) {
     const mount = mounts.find((m) => m.id === file.mountId) ?? mountOfPath(mounts, file.path)
-    if (file.kind === 'character-device' && !/^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/\d+)$/.test(file.path)) {
+    if (file.kind === 'character-device' && !/^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/ptmx|pts\/\d+)$/.test(file.path)) {
       obstacles.push({ kind: 'device', message: `the device ${file.path} is open (PID ${file.pid})`, remedy: 'CRIU cannot save devices; for MPI choose TCP and shared memory (UCX_TLS=tcp,self,sysv,posix, FI_PROVIDER=tcp).' })
       continue
     }

@@ -144,7 +144,7 @@ async function buildSandbox(context: Context, link: GuardLink, claim: Claim, run
   return { memberId, run, options: claim.options, restarts: claim.restarts, pid1: pid1.pid, link, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined }
 }
 
-function register(context: Context, link: GuardLink, claim: Claim, newRun: NewRun, restoring: boolean, cgroup: string): { run: Run; memberId: number } {
+function register(context: Context, claim: Claim, newRun: NewRun, restoring: boolean, cgroup: string): { run: Run; memberId: number } {
   const { catalogue } = context
   return catalogue.transaction(() => {
     catalogue.runs.upsert(newRun)
@@ -172,7 +172,7 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     restoring = found.restoring
     const cgroup = makePayloadCgroup(claim.payloadPlace)
     mkdirSync(engineDirectory(context, claim.jobId), { recursive: true, mode: 0o700 })
-    const registered = register(context, link, claim, found.run, restoring, cgroup)
+    const registered = register(context, claim, found.run, restoring, cgroup)
     memberId = registered.memberId
     answer(context, link, claim, found.run, restoring, cgroup)
     const sandbox = await buildSandbox(context, link, claim, registered.run, memberId)

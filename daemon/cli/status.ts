@@ -16,7 +16,7 @@ function overview(runs: readonly RunView[]): string {
 }
 
 function detail(run: RunView): string {
-  const parts = [`${overview([run])}`]
+  const parts = [overview([run])]
   if (run.error !== null) parts.push(`\nLast refusal: ${run.error}`)
   if (run.stints.length > 0) {
     parts.push('', 'Stints before this one', table(

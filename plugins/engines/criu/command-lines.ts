@@ -22,7 +22,7 @@ function capabilityList(names: readonly string[], prefix = ''): string {
   return [`-all`, ...names.map((name) => `+${prefix}${name}`)].join(',')
 }
 
-const common = ['--manage-cgroups=ignore', '--tcp-established', '--network-lock=skip', '--file-locks', '-v4']
+const common = ['--no-default-config', '--manage-cgroups=ignore', '--tcp-established', '--network-lock=skip', '--file-locks', '-v4']
 
 /** Dump as the job's user with the ambient capabilities of capabilities.ts: root-only rights stay out of CRIU's hands. */
 export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
@@ -30,7 +30,7 @@ export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
   return [
     ...enter(programs, request),
     programs.setpriv, `--reuid=${request.uid}`, `--regid=${request.gid}`, '--init-groups',
-    `--inh-caps=${set}`, `--ambient-caps=${set}`, `--bounding-set=${set}`, '--',
+    `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
     programs.criu, 'dump', '--unprivileged', '--tree', String(request.rootPid), '--images-dir', `${request.directory}/criu`,
     '--work-dir', request.runDirectory, '--log-file', 'dump.log',
     ...common, '--ghost-limit', '64G', '--link-remap', '--action-script', `${programs.libexecDir}/stint-barrier`,
@@ -43,13 +43,18 @@ export function dumpEnvironment(programs: CriuPrograms, barrierSocket: string, b
   return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_BARRIER: barrierSocket, STINT_BARRIER_TIMEOUT: String(barrierSeconds) }
 }
 
-/** Restore as root (it sets each task's identity) with nothing but the capabilities of capabilities.ts, inside the step's cgroups. */
-export function restoreArgv(programs: CriuPrograms, request: RestoreRequest): Argv {
-  const set = capabilityList(restoreCapabilities)
+/**
+ * Restore as root (it sets each task's identity) with nothing but the capabilities of capabilities.ts, inside the step's
+ * cgroups. Not by a bounding set: the restored job would inherit CRIU's for good. `noroot` takes from uid 0 what it has by
+ * its number, so that the ambient set is all there is.
+ * @param own capabilities of this daemon; setpriv refuses to pass on what it has not got
+ */
+export function restoreArgv(programs: CriuPrograms, request: RestoreRequest, own: ReadonlySet<string>): Argv {
+  const set = capabilityList(restoreCapabilities.filter((name) => own.has(name)))
   return [
     `${programs.libexecDir}/stint-init`, 'join', ...request.cgroups, '--',
     ...enter(programs, request),
-    programs.setpriv, `--bounding-set=${set}`, '--',
+    programs.setpriv, '--securebits=+noroot', `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
     programs.criu, 'restore', '--restore-detached', '--images-dir', `${request.directory}/criu`, '--work-dir', request.workDirectory,
     '--log-file', 'restore.log', ...common,
   ] as Argv

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/errors.ts'
+import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
 import type { DumpRequest, Engine, PreparedDump, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
 import { Barrier } from './barrier.ts'
@@ -84,7 +85,7 @@ export class CriuEngine implements Engine {
     const output = join(request.workDirectory, 'restore.out')
     const log = join(request.workDirectory, 'restore.log')
     for (const old of [log, output]) rmSync(old, { force: true })
-    const program = this.#commands.startDetached(restoreArgv(this.#programs, request), output)
+    const program = this.#commands.startDetached(restoreArgv(this.#programs, request, ownCapabilities()), output)
     const done = program.ended.then((code) => {
       if (code !== 0) throw failure('E_CRIU_RESTORE_FAILED', log, output, code)
     })

@@ -1,8 +1,8 @@
-import { appendFileSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
+import { appendFileSync, chmodSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { StintError, asStintError, systemCode } from '../../../daemon/core/errors.ts'
+import { StintError, asStintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
 import { parseManifest, type ImageFile, type Manifest } from '../../../daemon/core/manifest.ts'
 import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
 import type { ImageDraft, ImageKey, ImageStore, StoredImage } from '../store.ts'
@@ -12,6 +12,15 @@ const attemptsName = 'attempts'
 
 function checkpointName(checkpoint: number): string {
   return String(checkpoint).padStart(4, '0')
+}
+
+/** Engines write as the job's user; a sealed image is root's alone. */
+function takeOwnership(directory: string): void {
+  for (const entry of readdirSync(directory, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name)
+    lchownSync(path, 0, 0)
+    if (!entry.isSymbolicLink()) chmodSync(path, entry.isDirectory() ? 0o700 : 0o600)
+  }
 }
 
 /** Hashes and flushes every file below a directory. */
@@ -73,7 +82,7 @@ export class PosixStore implements ImageStore {
         throw new StintError('E_STORE_FULL', `the image needs ${Math.ceil(bytes / 2 ** 20)} MiB, ${this.#path} has ${Math.floor((bavail * bsize) / 2 ** 20)} MiB free`)
       }
     } catch (error) {
-      throw 'hint' in (error as object) ? error : storeError(error)
+      throw isStintError(error) ? error : storeError(error)
     }
   }
 
@@ -105,6 +114,7 @@ export class PosixStore implements ImageStore {
       },
       seal: (manifest) => {
         try {
+          takeOwnership(directory)
           writeDurably(join(directory, manifestName), JSON.stringify(manifest, undefined, 1))
           for (const at of [directory, unfinished]) syncPath(at)
           renameSync(unfinished, final)
