@@ -11,6 +11,8 @@ CREATE TABLE runs (
   hostname    TEXT NOT NULL,
   address     TEXT NOT NULL,
   script      TEXT NOT NULL,
+  -- JSON: output files of this stint that are not opened for appending; a requeue truncates them.
+  outputs     TEXT NOT NULL,
   history     TEXT NOT NULL DEFAULT '[]',
   created_at  INTEGER NOT NULL,
   ended_at    INTEGER,

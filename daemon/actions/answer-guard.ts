@@ -6,10 +6,13 @@ import type { Context, Sandbox } from './context.ts'
 const SIGTERM = 15
 const SIGUSR1 = 10
 
-/** A SIGTERM by preemption or requeue is answered with a checkpoint; one by scancel or a user goes through. */
+/**
+ * A SIGTERM by preemption is answered with a checkpoint; one by scancel or a user goes through. The state alone does not
+ * tell: while processes are being ended it is COMPLETING whatever the reason.
+ */
 async function isPreemption(context: Context, sandbox: Sandbox): Promise<boolean> {
   const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
-  return job?.state === 'PREEMPTED' || job?.state === 'REQUEUED' || job?.state === 'PENDING' || job?.state === 'TIMEOUT'
+  return job?.preemptTime !== undefined || job?.state === 'PREEMPTED'
 }
 
 function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' | 'preemption', otherwise: () => void): void {

@@ -27,12 +27,12 @@ async function pack(context: Context, sandbox: Sandbox, output: string, paths: r
   }
 }
 
-/** Unpacks as the job's user: an archive of user-made content gets no rights of root. */
+/** Unpacks as the job's user: an archive of user-made content gets no rights of root. In place: others have these files open. */
 async function unpack(context: Context, sandbox: Sandbox, input: string): Promise<void> {
   const { setpriv, tar } = context.config.programs
   await context.commands.run(
     [...inMounts(context, sandbox), setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--', tar,
-      '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', '--no-overwrite-dir'],
+      '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', '--no-overwrite-dir', '--overwrite'],
     { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
   )
 }

@@ -35,10 +35,16 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
   const mounts = mountsOf(sandbox.pid1)
   const obstacles: Obstacle[] = []
   const carried = new Map<string, OpenFile>()
+  // Slurm truncates these when the job starts again; their content comes back from the image.
+  const truncated = new Set(JSON.parse(sandbox.run.outputs) as string[])
   for (const file of processes.flatMap((p) => p.files)) {
     const mount = mounts.find((m) => m.id === file.mountId) ?? mountOfPath(mounts, file.path)
     if (file.kind === 'character-device' && !/^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/ptmx|pts\/\d+)$/.test(file.path)) {
       obstacles.push({ kind: 'device', message: `the device ${file.path} is open (PID ${file.pid})`, remedy: 'CRIU cannot save devices; for MPI choose TCP and shared memory (UCX_TLS=tcp,self,sysv,posix, FI_PROVIDER=tcp).' })
+      continue
+    }
+    if (truncated.has(file.path) && !file.deleted) {
+      carried.set(file.path, file)
       continue
     }
     if (file.path === sandbox.run.script || placeOf(file.path, mount?.type, file.writable, rules) !== 'local') continue
@@ -49,7 +55,7 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
   }
   const carriedBytes = [...carried.values()].reduce((sum, file) => sum + (file.kind === 'file' ? file.bytes : 0), 0)
   if (carriedBytes > context.config.files.carry_limit_mb * 1e6) {
-    obstacles.push({ kind: 'carry-limit', message: `open files on ${context.node}'s own disks hold ${Math.round(carriedBytes / 1e6)} MB, more than files.carry_limit_mb`, remedy: 'Keep large files on the shared file system.' })
+    obstacles.push({ kind: 'carry-limit', message: `open files that must travel with the image hold ${Math.round(carriedBytes / 1e6)} MB, more than files.carry_limit_mb`, remedy: 'Keep large files on the shared file system.' })
   }
   return { carried: [...carried.keys()], carriedBytes, obstacles }
 }

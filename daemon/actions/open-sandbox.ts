@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { constants, mkdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { userName } from '../linux/users.ts'
 import type { NewRun, Run } from '../catalogue/runs.ts'
 import { allotAddress } from '../core/addresses.ts'
@@ -37,7 +37,19 @@ interface Claim {
   readonly options: RunOptions
   /** Where slurmd put the job script on this node; empty when the plugin did not say. */
   readonly script: string
+  /** Output files that a requeue will truncate: not opened for appending. */
+  readonly truncated: readonly string[]
   readonly payloadPlace: ReturnType<typeof trackingPlace>
+}
+
+/** Standard output and error as slurmstepd opened them: regular files without O_APPEND. */
+function truncatedOutputs(pid: number): string[] {
+  const paths = [1, 2].flatMap((fd) => {
+    const flags = parseInt(/^flags:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'))?.[1] ?? '0', 8)
+    const isFile = statSync(`/proc/${pid}/fd/${fd}`).isFile()
+    return isFile && (flags & constants.O_APPEND) === 0 ? [readlinkSync(`/proc/${pid}/fd/${fd}`)] : []
+  })
+  return [...new Set(paths)]
 }
 
 /** @throws StintError E_NOT_VERIFIED, E_BAD_REQUEST, E_BAD_OPTION, E_SLURM */
@@ -58,7 +70,7 @@ async function verifyClaim(context: Context, link: GuardLink, message: Message):
   const optionsText = word(message, 'options') ?? ''
   return {
     jobId, pid, uid: job.uid, gid: need('gid'), startTime: stat.startTime, restarts: job.restarts, requeue: job.requeue,
-    end: job.endTime === undefined ? null : job.endTime * 1000, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '', payloadPlace: trackingPlace(places),
+    end: job.endTime === undefined ? null : job.endTime * 1000, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '', truncated: truncatedOutputs(pid), payloadPlace: trackingPlace(places),
   }
 }
 
@@ -71,7 +83,7 @@ function findRun(context: Context, claim: Claim): { run: NewRun; restoring: bool
       restoring: true,
       run: {
         id: manifest.run, job_id: manifest.job, uid: manifest.uid, gid: manifest.gid, user: manifest.user, options: manifest.options, hostname: manifest.hostname,
-        address: manifest.address, script: manifest.script, history: JSON.stringify(manifest.history), created_at: manifest.history[0]?.startedAt ?? manifest.createdAt,
+        address: manifest.address, script: manifest.script, outputs: JSON.stringify(claim.truncated), history: JSON.stringify(manifest.history), created_at: manifest.history[0]?.startedAt ?? manifest.createdAt,
       },
     }
   }
@@ -82,7 +94,7 @@ function findRun(context: Context, claim: Claim): { run: NewRun; restoring: bool
     restoring: false,
     run: {
       id: randomUUID(), job_id: claim.jobId, uid: claim.uid, gid: claim.gid, user: userName(claim.uid), options: claim.optionsText, hostname: context.node,
-      address: allotAddress(context.config.network.pool, claim.jobId, taken), script: claim.script, history: '[]', created_at: Date.now(),
+      address: allotAddress(context.config.network.pool, claim.jobId, taken), script: claim.script, outputs: JSON.stringify(claim.truncated), history: '[]', created_at: Date.now(),
     },
   }
 }
@@ -110,15 +122,7 @@ function verifyPid1(claim: Claim, message: Message): { pid: number; startTime: n
 
 /** What would keep the job from being continued: said while the user can still act. */
 function warnings(claim: Claim): string[] {
-  const lost = !claim.requeue ? ['this job may not be requeued (--no-requeue or JobRequeue=0): it can be saved with --keep-running only'] : []
-  return [...lost, ...truncationWarning(claim)]
-}
-
-function truncationWarning(claim: Claim): string[] {
-  const text = readFileSync(`/proc/${claim.pid}/fdinfo/1`, 'utf8')
-  const flags = parseInt(/^flags:\s+(\d+)/m.exec(text)?.[1] ?? '0', 8)
-  const isFile = readlinkSync(`/proc/${claim.pid}/fd/1`).startsWith('/') && !readlinkSync(`/proc/${claim.pid}/fd/1`).startsWith('/dev/')
-  return isFile && (flags & 0o2000) === 0 ? ['the output file is not opened for appending: a requeue truncates it; submit with --open-mode=append (site: JobFileAppend=1)'] : []
+  return !claim.requeue ? ['this job may not be requeued (--no-requeue or JobRequeue=0): it can be saved with --keep-running only'] : []
 }
 
 function answer(context: Context, link: GuardLink, claim: Claim, run: NewRun, restoring: boolean, cgroup: string): void {

@@ -39,6 +39,7 @@ async function restoreImage(context: Context, sandbox: Sandbox, image: StoredIma
     const payloadCgroup = context.catalogue.members.require(sandbox.memberId).payload_cgroup
     const running = context.engine.startRestore({
       pid1: sandbox.pid1, uid: sandbox.run.uid, gid: sandbox.run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory,
+      timeoutSeconds: context.config.restore.timeout_seconds,
       cgroups: placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], payloadCgroup),
     })
     context.fault('restoring')

@@ -10,6 +10,8 @@ export interface Run {
   readonly hostname: string
   readonly address: string
   readonly script: string
+  /** JSON: output files of this stint that are not opened for appending. */
+  readonly outputs: string
   /** JSON: earlier stints, as in the manifest. */
   readonly history: string
   readonly created_at: number
@@ -32,9 +34,9 @@ export class Runs {
   upsert(run: NewRun): void {
     this.#db
       .prepare(
-        `INSERT INTO runs (id, job_id, uid, gid, user, options, hostname, address, script, history, created_at)
-         VALUES (@id, @job_id, @uid, @gid, @user, @options, @hostname, @address, @script, @history, @created_at)
-         ON CONFLICT (id) DO UPDATE SET history = excluded.history, ended_at = NULL, wait_status = NULL`,
+        `INSERT INTO runs (id, job_id, uid, gid, user, options, hostname, address, script, outputs, history, created_at)
+         VALUES (@id, @job_id, @uid, @gid, @user, @options, @hostname, @address, @script, @outputs, @history, @created_at)
+         ON CONFLICT (id) DO UPDATE SET outputs = excluded.outputs, history = excluded.history, ended_at = NULL, wait_status = NULL`,
       )
       .run(run)
   }

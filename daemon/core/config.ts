@@ -47,6 +47,7 @@ export const settings = {
     retry_seconds: { default: 30, doc: 'after a failed checkpoint the next automatic try is not earlier' },
   },
   restore: {
+    timeout_seconds: { default: 900, doc: 'a restore that takes longer is given up' },
     attempts: { default: 3, doc: 'tries of one checkpoint over all nodes before the job is held' },
   },
   slurm: {

@@ -33,8 +33,6 @@ export interface RunningDump {
   readonly pid: number
   /** @throws StintError E_CRIU_DUMP_FAILED with the first real error and a remedy; the payload runs on */
   readonly prepared: Promise<PreparedDump>
-  /** Gives up before the barrier. */
-  abort(): void
 }
 
 export interface RestoreRequest extends EngineTarget {
@@ -43,6 +41,8 @@ export interface RestoreRequest extends EngineTarget {
   readonly cgroups: readonly string[]
   /** Existing directory for the log. */
   readonly workDirectory: string
+  /** After this the restore is given up; some that cannot succeed hang. */
+  readonly timeoutSeconds: number
 }
 
 export interface RunningRestore {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/errors.ts'
 import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
+import { signalProcess } from '../../../daemon/linux/processes.ts'
 import type { DumpRequest, Engine, PreparedDump, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
 import { Barrier } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, type CriuPrograms } from './command-lines.ts'
@@ -57,7 +58,7 @@ export class CriuEngine implements Engine {
       throw error
     }
     barrier.expect(program.pid)
-    return { pid: program.pid, prepared: this.#prepared(barrier, program, log, output), abort: () => { barrier.abort() } }
+    return { pid: program.pid, prepared: this.#prepared(barrier, program, log, output) }
   }
 
   async #prepared(barrier: Barrier, program: DetachedProgram, log: string, output: string): Promise<PreparedDump> {
@@ -86,7 +87,9 @@ export class CriuEngine implements Engine {
     const log = join(request.workDirectory, 'restore.log')
     for (const old of [log, output]) rmSync(old, { force: true })
     const program = this.#commands.startDetached(restoreArgv(this.#programs, request, ownCapabilities()), output)
+    const timer = setTimeout(() => { signalProcess(-program.pid, 'SIGKILL') }, request.timeoutSeconds * 1000)
     const done = program.ended.then((code) => {
+      clearTimeout(timer)
       if (code !== 0) throw failure('E_CRIU_RESTORE_FAILED', log, output, code)
     })
     return { pid: program.pid, done }
