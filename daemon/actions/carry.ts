@@ -15,11 +15,17 @@ function inMounts(context: Context, sandbox: Sandbox): [string, ...string[]] {
   return [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--mount', '--wd=/', '--']
 }
 
-async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly string[]): Promise<void> {
+/** Without any right of root: paths and archives of user-made content must not lead where only root may go. */
+function asUser(context: Context, sandbox: Sandbox): string[] {
+  return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--']
+}
+
+/** @param runAs what stands before tar: nothing, or asUser() */
+async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly string[], runAs: readonly string[] = []): Promise<void> {
   try {
     await context.commands.run(
-      [...inMounts(context, sandbox), context.config.programs.tar, '--create', `--file=${output}`, '--directory=/', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
-      { input: paths.join('\0'), timeoutSeconds: context.config.checkpoint.timeout_seconds },
+      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
+      { input: paths.join('\0'), outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {
     const message = asStintError(error).message
@@ -27,12 +33,10 @@ async function pack(context: Context, sandbox: Sandbox, output: string, paths: r
   }
 }
 
-/** Unpacks as the job's user: an archive of user-made content gets no rights of root. In place: others have these files open. */
-async function unpack(context: Context, sandbox: Sandbox, input: string): Promise<void> {
-  const { setpriv, tar } = context.config.programs
+/** @param mode how tar treats what is there already */
+async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '--no-overwrite-dir' | '--overwrite'): Promise<void> {
   await context.commands.run(
-    [...inMounts(context, sandbox), setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--', tar,
-      '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', '--no-overwrite-dir', '--overwrite'],
+    [...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', mode],
     { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
   )
 }
@@ -45,14 +49,15 @@ function treeEntries(sandbox: Sandbox): string[] {
 /** Puts what is not CRIU's into the image: the private trees, node-local open files, the job script. The payload is frozen. */
 export async function carryOut(context: Context, sandbox: Sandbox, directory: string, carried: readonly string[]): Promise<void> {
   await pack(context, sandbox, join(directory, treeName), treeEntries(sandbox))
-  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => path.slice(1)))
+  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => path.slice(1)), asUser(context, sandbox))
   if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
 }
 
 /** Brings it back into a fresh sandbox, before the engine restores. */
 export async function carryIn(context: Context, sandbox: Sandbox, directory: string): Promise<void> {
-  await unpack(context, sandbox, join(directory, treeName))
-  if (existsSync(join(directory, carriedName))) await unpack(context, sandbox, join(directory, carriedName))
+  await unpack(context, sandbox, join(directory, treeName), '--no-overwrite-dir')
+  // In place: slurmstepd has the job's output files open.
+  if (existsSync(join(directory, carriedName))) await unpack(context, sandbox, join(directory, carriedName), '--overwrite')
   if (sandbox.run.script !== '' && !existsSync(sandbox.run.script)) placeScript(context, sandbox, join(directory, scriptName))
 }
 

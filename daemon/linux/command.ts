@@ -12,6 +12,8 @@ export interface CommandOptions {
   readonly input?: string
   /** File to read standard input from, instead of `input`. */
   readonly inputFile?: string
+  /** File that takes standard output, which is then empty in the result. */
+  readonly outputFile?: string
   readonly env?: Readonly<Record<string, string>>
   /** Default 15 s. The command is killed then. */
   readonly timeoutSeconds?: number
@@ -58,9 +60,10 @@ export class CommandRunner {
       maxBuffer: 4 * 2 ** 20,
       reject: false,
       stripFinalNewline: true,
+      ...(options.outputFile !== undefined ? { stdout: { file: options.outputFile }, buffer: { stdout: false } } : {}),
       ...(options.inputFile !== undefined ? { inputFile: options.inputFile } : { input: options.input ?? '' }),
     })
-    const { stdout, stderr } = result
+    const { stdout = '', stderr } = result
     this.#log.debug({ argv, exitCode: result.exitCode, ms: Math.round(performance.now() - started) }, 'command')
     const exitCode = result.exitCode
     if (exitCode === undefined || !(options.expected ?? [0]).includes(exitCode)) {

@@ -1,0 +1,63 @@
+import { describe, expect, test } from '@jest/globals'
+import { fixtures, on, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+
+const minute = 60_000
+const capabilities = '-all,+sys_admin,+net_admin,+dac_read_search,+sys_ptrace,+dac_override'
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
+}
+
+/** Submits a job that holds so much memory and waits until it has it. */
+async function submitHog(megabytes: number, seconds: number, time: number): Promise<{ job: number; node: string; directory: string }> {
+  const directory = await workDirectory()
+  const script = `#!/bin/bash\npython3 ${fixtures}/programs/hog.py ${megabytes} ${seconds}\n`
+  const job = await submit({ directory, options: `--stint --time=${time} --mem=${megabytes + 500}`, script })
+  const node = await untilRunning(job)
+  await untilState(node, job, 'running')
+  await until('the memory is filled', 60, async () => (await on('ctl', `cat ${directory}/out.txt`)).startsWith('ready'))
+  return { job, node, directory }
+}
+
+/** Seconds of a plain `criu dump` of the same payload into the same file system, CRIU where it must be for that. */
+async function bareDump(node: string, megabytes: number): Promise<number> {
+  const [started = NaN, ended = NaN] = (await on(node, `set -e
+    pid=$(pgrep -f 'hog.py ${megabytes}' | head -n 1); uid=$(stat -c %u /proc/$pid)
+    mkdir -m 777 /shared/stint/bare; trap 'rm -rf /shared/stint/bare' EXIT
+    date +%s.%N
+    nsenter --target=$pid --pid --mount --net --uts --wd=/ -- setpriv --reuid=$uid --regid=$uid --clear-groups --inh-caps=${capabilities} --ambient-caps=${capabilities} -- \\
+      criu dump --unprivileged --no-default-config --tree 1000 --images-dir /shared/stint/bare --log-file dump.log -v4 --manage-cgroups=ignore \\
+      --tcp-established --network-lock=skip --file-locks --leave-running
+    date +%s.%N`)).split('\n').map(Number)
+  return ended - started
+}
+
+describe('a job with 2 GB of resident memory', () => {
+  test('is saved within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
+    const { job, node, directory } = await submitHog(2000, 60, 10)
+    const frozen: number[] = []
+    const bare: number[] = []
+    for (let n = 0; n < 3; n++) {
+      bare.push(await bareDump(node, 2000))
+      await on(node, `stint checkpoint ${job} --keep-running`)
+      const newest = (await status(node, job))?.checkpoints.at(-1)
+      frozen.push((newest?.frozenMs ?? NaN) / 1000)
+    }
+    console.log(`bare criu dump ${bare.map((s) => s.toFixed(2)).join(' ')} s; checkpoint ${frozen.map((s) => s.toFixed(2)).join(' ')} s`, JSON.stringify((await status(node, job))?.checkpoints))
+    expect(median(frozen)).toBeLessThan(1.25 * median(bare))
+    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
+    expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE True')
+  }, 5 * minute)
+
+  test('is sealed before its walltime with the default margins, and ends right on another node', async () => {
+    const { job, node, directory } = await submitHog(2000, 70, 1)
+    const run = await until('the job is saved', 90, async () => {
+      const now = await status(node, job)
+      return now?.checkpoints.some((c) => c.state === 'requeued') === true ? now : undefined
+    })
+    const sealed = run.events.find((event) => event.kind === 'sealed')
+    expect(sealed?.at).toBeLessThan(run.walltimeEndsAt ?? Infinity)
+    expect((await untilEnded(job, 180)).get('ExitCode')).toBe('0:0')
+    expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE True')
+  }, 6 * minute)
+})
