@@ -112,7 +112,7 @@ export interface RunJson {
   error: string | null
   savedAt: number | null
   walltimeEndsAt: number | null
-  stints: { node: string; trigger: string; bytes: number; seconds: number }[]
+  stints: { node: string; startedAt: number; endedAt: number; checkpoint: number; trigger: string; bytes: number; seconds: number }[]
   checkpoints: CheckpointJson[]
   events: { at: number; kind: string; detail: Record<string, unknown> }[]
 }

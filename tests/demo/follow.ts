@@ -1,0 +1,141 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { on, showJob, status, tryOn, until, type CheckpointJson, type RunJson } from '../support/cluster.ts'
+import { jobLog } from './linpack.ts'
+import { minutes, size, type Timeline } from './timeline.ts'
+
+/** One allocation's share of the job. Times are milliseconds since 1970. */
+export interface Stint {
+  readonly number: number
+  readonly node: string
+  readonly from: number
+  readonly to: number
+  /** What ended it: the trigger of its checkpoint, or the end of the job. */
+  readonly trigger: string
+  /** The checkpoint that ended it; the last stint has none. */
+  readonly checkpoint: CheckpointJson | undefined
+}
+
+type Fields = ReadonlyMap<string, string>
+
+const finalStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'DEADLINE', 'PREEMPTED', 'BOOT_FAIL'])
+/** The job waits for a human then: Stint holds a job that it could not continue. */
+const held = /Held|held/
+
+/** Drains nodes so that a job must move, and resumes the earlier ones when none is left. */
+export class Nodes {
+  readonly #all: readonly string[]
+  readonly #drained = new Set<string>()
+  readonly #timeline: Timeline
+
+  constructor(all: readonly string[], timeline: Timeline) {
+    this.#all = all
+    this.#timeline = timeline
+  }
+
+  async drain(node: string): Promise<void> {
+    await on('ctl', `scontrol update nodename=${node} state=drain reason=demo`)
+    this.#drained.add(node)
+    const resumed = this.#drained.size < this.#all.length ? [] : [...this.#drained].filter((name) => name !== node)
+    for (const name of resumed) {
+      await on('ctl', `scontrol update nodename=${name} state=resume`)
+      this.#drained.delete(name)
+    }
+    this.#timeline.add('drain', `${node} is drained: the job must move${resumed.length === 0 ? '' : ` (${resumed.join(', ')} resumed)`}`)
+  }
+}
+
+export interface FollowOptions {
+  readonly job: number
+  readonly timeline: Timeline
+  readonly nodes: Nodes
+  /** The whole run may take so long. */
+  readonly seconds: number
+  readonly signal: AbortSignal
+}
+
+/** The stint that runs: says where and how it goes on, then counts down until it is over. */
+async function watchStint(options: FollowOptions, number: number, fields: Fields): Promise<Fields> {
+  const { job, timeline, signal } = options
+  const node = fields.get('BatchHost') ?? ''
+  let run: RunJson | undefined
+  for (let now = fields; ; now = await showJob(job)) {
+    if (now.get('JobState') !== 'RUNNING' || Number(now.get('Restarts')) !== number - 1) return now
+    if (run?.state !== 'running') {
+      run = await status(node, job)
+      if (run?.state === 'running') timeline.add(`stint ${number}`, number === 1 ? `runs on ${node}` : continued(run, node))
+    } else {
+      const left = ((run.walltimeEndsAt ?? 0) - Date.now()) / 1000
+      timeline.now(`stint ${number}`, `runs on ${node}, walltime ends in ${minutes(left)}`)
+    }
+    await sleep(500, undefined, { signal })
+  }
+}
+
+/** While its processes are being ended, a job's state does not say whether it was requeued. */
+async function settled(fields: Fields, job: number, signal: AbortSignal): Promise<Fields> {
+  let now = fields
+  for (; now.get('JobState') === 'COMPLETING'; now = await showJob(job)) await sleep(200, undefined, { signal })
+  return now
+}
+
+function continued(run: RunJson, node: string): string {
+  const detail = run.events.findLast((event) => event.kind === 'restored')?.detail
+  return `continues on ${node} from checkpoint ${String(detail?.['checkpoint'])}, restored in ${Number(detail?.['seconds']).toFixed(2)} s`
+}
+
+/** The checkpoint that ended a stint, by the node that made it and by the store. @throws Error when there is none */
+async function savedBy(node: string, job: number, timeline: Timeline): Promise<CheckpointJson> {
+  const made = await until(`job ${job} was saved on ${node} and requeued`, 20, async () => {
+    const newest = (await status(node, job))?.checkpoints.at(-1)
+    return newest?.state === 'requeued' ? newest : undefined
+  }).catch(async (error: unknown) => { throw await explained(job, node, (error as Error).message) })
+  const images = JSON.parse(await on('ctl', `stint images ${job} --json`)) as { checkpoint: number; bytes: number }[]
+  if (!images.some((image) => image.checkpoint === made.number && image.bytes === made.bytes)) throw new Error(`the image of job ${job} made on ${node} is not in the store`)
+  timeline.add(`checkpoint ${made.number}`, `${node}, by ${made.trigger}: ${size(made.bytes)} in ${made.seconds.toFixed(2)} s, job frozen for ${(made.frozenMs / 1000).toFixed(2)} s`)
+  return made
+}
+
+/** An error with all that a reader needs to find out what happened. */
+async function explained(job: number, node: string, what: string): Promise<Error> {
+  const { stdout } = await tryOn(node === '' ? 'ctl' : node, `scontrol show job ${job}; stint status ${job}; tail -n 20 /var/log/stint/stintd.log`)
+  return new Error(`${what}\n${stdout}\n${await jobLog(job)}`)
+}
+
+/** When the last stint was opened on its node and when the run came to its end there. */
+async function lastStint(number: number, node: string, job: number): Promise<Stint> {
+  const run = await status(node, job)
+  const time = (kind: string): number => run?.events.findLast((event) => event.kind === kind)?.at ?? 0
+  return { number, node, from: time('opened'), to: time('ended'), trigger: 'end of job', checkpoint: undefined }
+}
+
+/**
+ * Follows the job from stint to stint until it has ended.
+ * @throws Error when it is held, takes too long, or a checkpoint is not what it should be
+ */
+export async function follow(options: FollowOptions): Promise<{ stints: Stint[]; fields: Fields }> {
+  const { job, timeline, nodes, signal } = options
+  const stints: Stint[] = []
+  const end = Date.now() + options.seconds * 1000
+  let fields = await showJob(job)
+  for (;;) {
+    const state = fields.get('JobState') ?? ''
+    const number = Number(fields.get('Restarts')) + 1
+    if (Date.now() > end) throw await explained(job, '', `job ${job} has not ended within ${options.seconds} s`)
+    if (state === 'PENDING' && held.test(fields.get('Reason') ?? '')) throw await explained(job, stints.at(-1)?.node ?? '', `job ${job} is held`)
+    if (state === 'RUNNING') {
+      const node = fields.get('BatchHost') ?? ''
+      fields = await settled(await watchStint(options, number, fields), job, signal)
+      if (finalStates.has(fields.get('JobState') ?? '')) {
+        stints.push(await lastStint(number, node, job))
+        return { stints, fields }
+      }
+      const checkpoint = await savedBy(node, job, timeline)
+      await nodes.drain(node)
+      const share = (await status(node, job))?.stints.at(-1)
+      stints.push({ number, node, from: share?.startedAt ?? 0, to: share?.endedAt ?? 0, trigger: checkpoint.trigger, checkpoint })
+    } else if (finalStates.has(state)) return { stints, fields }
+    else timeline.now('queue', `waits for its next node (${fields.get('Reason') ?? ''})`)
+    await sleep(300, undefined, { signal })
+    fields = await showJob(job)
+  }
+}
