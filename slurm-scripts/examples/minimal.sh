@@ -10,6 +10,6 @@
 set -euo pipefail
 
 for step in $(seq 1 100000); do
-  echo "step $step on $SLURMD_NODENAME since $(date -Is)"
+  echo "step $step at $(date -Is)"
   sleep 10
 done
