@@ -101,11 +101,10 @@ async function explained(job: number, node: string, what: string): Promise<Error
   return new Error(`${what}\n${stdout}\n${await jobLog(job)}`)
 }
 
-/** When the last stint was opened on its node and when the run came to its end there. */
-async function lastStint(number: number, node: string, job: number): Promise<Stint> {
-  const run = await status(node, job)
-  const time = (kind: string): number => run?.events.findLast((event) => event.kind === kind)?.at ?? 0
-  return { number, node, from: time('opened'), to: time('ended'), trigger: 'end of job', checkpoint: undefined }
+/** The last stint ended when Slurm says that the job did. */
+async function lastStint(number: number, node: string, job: number, fields: Fields): Promise<Stint> {
+  const opened = (await status(node, job))?.events.findLast((event) => event.kind === 'opened')
+  return { number, node, from: opened?.at ?? 0, to: new Date(fields.get('EndTime') ?? '').getTime(), trigger: 'end of job', checkpoint: undefined }
 }
 
 /**
@@ -126,7 +125,7 @@ export async function follow(options: FollowOptions): Promise<{ stints: Stint[];
       const node = fields.get('BatchHost') ?? ''
       fields = await settled(await watchStint(options, number, fields), job, signal)
       if (finalStates.has(fields.get('JobState') ?? '')) {
-        stints.push(await lastStint(number, node, job))
+        stints.push(await lastStint(number, node, job, fields))
         return { stints, fields }
       }
       const checkpoint = await savedBy(node, job, timeline)
