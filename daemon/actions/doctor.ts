@@ -1,6 +1,6 @@
 import { accessSync, closeSync, constants, fdatasyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
 import { release } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { asStintError } from '../core/errors.ts'
 import { parseCgroupMounts } from '../linux/cgroups.ts'
 import type { Context } from './context.ts'
@@ -62,10 +62,16 @@ function checkHelpers(context: Context): Finding {
   return finding('helpers', missing.length === 0, missing.length === 0 ? context.config.paths.libexec_dir : `missing: ${missing.join(', ')}`, 'Run `make -C plugins/spank install`.')
 }
 
+/** Slurm prints `(null)` for a path that slurm.conf does not set; the file then lies beside slurm.conf. */
+function plugstackPath(config: ReadonlyMap<string, string>): string {
+  const set = config.get('PlugStackConfig')
+  return set === undefined || set === '(null)' ? join(dirname(config.get('SLURM_CONF') ?? '/etc/slurm/slurm.conf'), 'plugstack.conf') : set
+}
+
 /** The plugin must be where slurmd looks, named in plugstack.conf, and built for this Slurm. */
 async function checkPlugin(context: Context): Promise<Finding> {
   const config = await context.scontrol.showConfig()
-  const plugstack = config.get('PlugStackConfig') ?? '/etc/slurm/plugstack.conf'
+  const plugstack = plugstackPath(config)
   const remedy = `Add "optional spank_stint.so" to ${plugstack} and install the plugin into ${config.get('PluginDir') ?? 'PluginDir'}.`
   const path = (config.get('PluginDir') ?? '').split(':').map((directory) => join(directory, 'spank_stint.so')).find((candidate) => {
     try {
