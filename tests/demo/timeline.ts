@@ -39,7 +39,9 @@ export class Timeline {
   now(subject: string, text: string): void {
     if (!this.#stream.isTTY) return
     this.#clear()
-    this.#stream.write(`${minutes(this.seconds).padStart(5)}  ${subject.padEnd(14)} ${text}`.slice(0, this.#stream.columns - 1))
+    // Terminals that do not say their width have 0.
+    const width = this.#stream.columns > 0 ? this.#stream.columns : 80
+    this.#stream.write(`${minutes(this.seconds).padStart(5)}  ${subject.padEnd(14)} ${text}`.slice(0, width - 1))
     this.#live = true
   }
 
