@@ -1,9 +1,5 @@
 import { request } from 'node:http'
-import { StintError, errorKinds, systemCode, type ErrorCode } from '../core/errors.ts'
-
-function isErrorCode(code: unknown): code is ErrorCode {
-  return typeof code === 'string' && code in errorKinds
-}
+import { StintError, isErrorCode, systemCode } from '../core/errors.ts'
 
 /** What the daemon answered to a refused request, as the error it was. */
 function errorOf(status: number, text: string): StintError {
