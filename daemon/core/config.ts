@@ -97,8 +97,10 @@ function editDistance(a: string, b: string): number {
   return row[b.length] ?? 0
 }
 
+/** A name without its unit (`margin` for `margin_seconds`) is nearer than any misspelling. */
 function nearest(word: string, candidates: readonly string[]): string {
-  return candidates.toSorted((a, b) => editDistance(word, a) - editDistance(word, b))[0] ?? ''
+  const distance = (candidate: string): number => (candidate.startsWith(`${word}_`) ? 0 : editDistance(word, candidate))
+  return candidates.toSorted((a, b) => distance(a) - distance(b))[0] ?? ''
 }
 
 function sameType(value: unknown, model: unknown): boolean {
