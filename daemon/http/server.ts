@@ -1,4 +1,5 @@
 import { createServer } from 'node:http'
+import type { Socket } from 'node:net'
 import Fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Context } from '../actions/context.ts'
@@ -24,12 +25,24 @@ export function assertMayAct(request: FastifyRequest, ownerUid: number): void {
 
 export type Api = ReturnType<typeof makeServer>
 
+function bodyOf(error: StintError): { code: string; message: string; hint: string } {
+  return { code: error.code, message: error.message, hint: error.hint }
+}
+
+/** What is no HTTP never becomes a request; it gets the same answer as a bad one. */
+function refuseNoHttp(cause: Error, socket: Socket): void {
+  if (!socket.writable) return
+  const body = JSON.stringify(bodyOf(new StintError('E_BAD_REQUEST', cause.message)))
+  socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+}
+
 function makeServer(context: Context) {
   return Fastify({
     loggerInstance: context.log,
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: 64 * 1024,
     exposeHeadRoutes: false,
+    clientErrorHandler: (error, socket) => { refuseNoHttp(error, socket) },
     serverFactory: (handler) => createServer(handler),
   }).withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(validatorCompiler)
 }
@@ -40,7 +53,7 @@ function isBadRequest(cause: unknown): boolean {
 }
 
 function answer(reply: FastifyReply, error: StintError): void {
-  void reply.status(errorKinds[error.code].http).send({ code: error.code, message: error.message, hint: error.hint })
+  void reply.status(errorKinds[error.code].http).send(bodyOf(error))
 }
 
 /** For the log: a caller that has hung up is nobody. */
