@@ -1,16 +1,24 @@
 import { CommanderError } from 'commander'
-import { asStintError, errorKinds } from '../core/errors.ts'
+import { asStintError, errorKinds, systemCode } from '../core/errors.ts'
 import { makeProgram } from './program.ts'
 
+function fail(cause: unknown): void {
+  if (cause instanceof CommanderError) {
+    process.exitCode = cause.exitCode === 0 ? 0 : errorKinds.E_BAD_REQUEST.exit
+    return
+  }
+  const error = asStintError(cause)
+  if (process.argv.includes('--json')) process.stdout.write(`${JSON.stringify({ code: error.code, message: error.message, hint: error.hint })}\n`)
+  process.stderr.write(`stint: ${error.code}: ${error.message}\n  ${error.hint}\n`)
+  process.exitCode = errorKinds[error.code].exit
+}
+
+// A reader that has seen enough (`stint status | head`) is no error.
+process.stdout.once('error', (error) => {
+  if (systemCode(error) !== 'EPIPE') fail(error)
+})
 try {
   await makeProgram().parseAsync()
 } catch (cause) {
-  if (cause instanceof CommanderError) {
-    process.exitCode = cause.exitCode === 0 ? 0 : errorKinds.E_BAD_REQUEST.exit
-  } else {
-    const error = asStintError(cause)
-    if (process.argv.includes('--json')) process.stdout.write(`${JSON.stringify({ code: error.code, message: error.message, hint: error.hint })}\n`)
-    process.stderr.write(`stint: ${error.code}: ${error.message}\n  ${error.hint}\n`)
-    process.exitCode = errorKinds[error.code].exit
-  }
+  fail(cause)
 }
