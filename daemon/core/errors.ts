@@ -67,10 +67,15 @@ export function isStintError(error: unknown): error is StintError {
   return typeof error === 'object' && error !== null && 'code' in error && isErrorCode(error.code)
 }
 
+/** What a thrown value says. By its message, not by its class: native modules and other realms have classes of their own. */
+function messageOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'message' in error && typeof error.message === 'string' ? error.message : String(error)
+}
+
 /** Any thrown value as a coded error: ours as it is, everything else as E_INTERNAL with its cause. */
 export function asStintError(error: unknown): StintError {
   if (isStintError(error)) return error
-  return new StintError('E_INTERNAL', error instanceof Error ? error.message : String(error), { cause: error })
+  return new StintError('E_INTERNAL', messageOf(error), { cause: error })
 }
 
 /** The `code` of a Node.js system error such as ENOENT, or undefined. */

@@ -157,7 +157,7 @@ describe('a thrown value', () => {
     expect(error.hint).toBe(errorKinds.E_BUSY.hint)
   })
 
-  test.each([new Error('m'), 'm', Object.assign(new Error('m'), { code: 'ENOENT' }), Object.assign(new Error('m'), { code: 'toString' }), Object.assign(new Error('m'), { code: 5 })])(
+  test.each([new Error('m'), 'm', { message: 'm' }, Object.assign(new Error('m'), { code: 'ENOENT' }), Object.assign(new Error('m'), { code: 'toString' }), Object.assign(new Error('m'), { code: 5 })])(
     'that is none of ours becomes E_INTERNAL with its cause', (thrown) => {
       const error = asStintError(thrown)
       expect([error.code, error.message, error.cause]).toEqual(['E_INTERNAL', 'm', thrown])
