@@ -29,7 +29,7 @@ export default defineConfig(
     },
   },
   {
-    files: ['daemon/**/*.ts', 'plugins/**/*.ts'],
+    files: ['daemon/**/*.ts', 'plugins/**/*.ts', 'docs/**/*.ts'],
     plugins: { stint: { rules: { 'import-directions': importDirections } } },
     rules: { 'stint/import-directions': 'error' },
   },

@@ -1,37 +1,19 @@
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { pino, type Logger } from 'pino'
-import { parse } from 'smol-toml'
 import { CriuEngine } from '../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../plugins/stores/posix/store.ts'
 import type { Context } from './actions/context.ts'
 import { clearEndedSandboxes } from './actions/recover.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
-import { resolveConfig, type Config } from './core/config.ts'
-import { StintError, systemCode } from './core/errors.ts'
+import type { Config } from './core/config.ts'
 import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
 import { serveApi } from './http/server.ts'
 import { CommandRunner } from './linux/command.ts'
 import { SandboxNetwork } from './linux/network.ts'
 import { serveSandboxes } from './sandbox/server.ts'
 import { Scontrol } from './slurm/scontrol.ts'
-
-/** Reads a TOML file; an absent file is an empty one. @throws StintError E_BAD_CONFIG */
-export function loadConfig(path: string): Config {
-  let text = ''
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw new StintError('E_BAD_CONFIG', `${path} cannot be read`, { cause: error })
-  }
-  try {
-    return resolveConfig(parse(text))
-  } catch (error) {
-    if (systemCode(error) === 'E_BAD_CONFIG') throw error
-    throw new StintError('E_BAD_CONFIG', `${path}: ${(error as Error).message}`, { cause: error })
-  }
-}
 
 /** The hook of core/fault-points.ts as the environment asks for it. */
 function faultHook(log: Logger): FaultHook {

@@ -1,15 +1,11 @@
 import { parseArgs } from 'node:util'
-import { boot, loadConfig } from './boot.ts'
-import { printConfig } from './core/config.ts'
+import { boot } from './boot.ts'
+import { defaultConfigPath, loadConfig } from './config-file.ts'
 import { asStintError, errorKinds } from './core/errors.ts'
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { config: { type: 'string', default: '/etc/stint/stint.toml' }, 'print-config': { type: 'boolean', default: false } } })
+  const { values } = parseArgs({ options: { config: { type: 'string', default: defaultConfigPath } } })
   const config = loadConfig(values.config)
-  if (values['print-config']) {
-    process.stdout.write(printConfig(config))
-    return
-  }
   const stopping = new AbortController()
   const { promise, resolve } = Promise.withResolvers<undefined>()
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { resolve(undefined) })

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { chmodSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import Database from 'better-sqlite3'
-import { StintError } from '../core/errors.ts'
+import { StintError, asStintError, isStintError } from '../core/errors.ts'
 
 export type Connection = Database.Database
 
@@ -25,15 +25,15 @@ export function readMigrations(directory: string): Migration[] {
 
 /**
  * Brings a database to the newest schema, forward only.
- * @throws StintError E_INTERNAL when an applied migration was changed since, or the database is newer than this program
+ * @throws StintError E_CATALOGUE when an applied migration was changed since, or the database is newer than this program
  */
 export function migrate(db: Connection, migrations: readonly Migration[]): void {
   db.exec('CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL) STRICT')
   const applied = db.prepare<[], { number: number; name: string; checksum: string }>('SELECT * FROM migrations ORDER BY number').all()
   for (const row of applied) {
     const known = migrations.find((m) => m.number === row.number)
-    if (known === undefined) throw new StintError('E_INTERNAL', `the catalogue has migration ${row.name}, which this stintd does not know; install the newer stintd`)
-    if (known.checksum !== row.checksum) throw new StintError('E_INTERNAL', `migration ${row.name} was changed after it was applied`)
+    if (known === undefined) throw new StintError('E_CATALOGUE', `the catalogue has migration ${row.name}, which this stintd does not know`, { hint: 'Install the newer stintd again.' })
+    if (known.checksum !== row.checksum) throw new StintError('E_CATALOGUE', `migration ${row.name} was changed after it was applied`)
   }
   for (const migration of migrations.slice(applied.length)) {
     db.transaction(() => {
@@ -43,15 +43,24 @@ export function migrate(db: Connection, migrations: readonly Migration[]): void 
   }
 }
 
-/** Opens the catalogue of this node; root only, one writer, every commit durable. */
+/**
+ * Opens the catalogue of this node; root only, one writer, every commit durable.
+ * @throws StintError E_CATALOGUE when it is damaged, newer than this program, or cannot be opened
+ */
 export function openDatabase(path: string, migrationsDirectory: string): Connection {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-  const db = new Database(path)
-  chmodSync(path, 0o600)
-  db.pragma('journal_mode = WAL')
-  db.pragma('synchronous = FULL')
-  db.pragma('foreign_keys = ON')
-  db.pragma('busy_timeout = 5000')
-  migrate(db, readMigrations(migrationsDirectory))
-  return db
+  let db: Connection | undefined
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    db = new Database(path)
+    chmodSync(path, 0o600)
+    db.pragma('journal_mode = WAL')
+    db.pragma('synchronous = FULL')
+    db.pragma('foreign_keys = ON')
+    db.pragma('busy_timeout = 5000')
+    migrate(db, readMigrations(migrationsDirectory))
+    return db
+  } catch (error) {
+    db?.close()
+    throw isStintError(error) ? error : new StintError('E_CATALOGUE', `${path} cannot be used: ${asStintError(error).message}`, { cause: error })
+  }
 }

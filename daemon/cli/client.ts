@@ -1,9 +1,7 @@
-import { request } from 'node:http'
-import { StintError, errorKinds, systemCode, type ErrorCode } from '../core/errors.ts'
-
-function isErrorCode(code: unknown): code is ErrorCode {
-  return typeof code === 'string' && code in errorKinds
-}
+import { once } from 'node:events'
+import { request, type IncomingMessage } from 'node:http'
+import { text as readText } from 'node:stream/consumers'
+import { StintError, isErrorCode, systemCode } from '../core/errors.ts'
 
 /** What the daemon answered to a refused request, as the error it was. */
 function errorOf(status: number, text: string): StintError {
@@ -16,24 +14,27 @@ function errorOf(status: number, text: string): StintError {
   return new StintError('E_INTERNAL', `the daemon answered ${status}: ${text.slice(0, 200)}`)
 }
 
+/** Codes of a socket that nobody serves, or that was closed before the answer was whole. */
+const absentCodes: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'EACCES', 'ENOTSOCK', 'EINVAL', 'ENAMETOOLONG'])
+
+async function answer(socketPath: string, method: 'GET' | 'POST', path: string, text: string | undefined): Promise<{ status: number; body: string }> {
+  const headers = text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }
+  const outgoing = request({ socketPath, method, path, headers, agent: false })
+  const response = once(outgoing, 'response') as Promise<[IncomingMessage]>
+  outgoing.end(text)
+  const [incoming] = await response
+  return { status: incoming.statusCode ?? 0, body: await readText(incoming) }
+}
+
 /** Calls the local daemon. @throws StintError the daemon's own, or E_DAEMON_ABSENT */
 export async function call<T>(socketPath: string, method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> {
-  const { promise, resolve, reject } = Promise.withResolvers<T>()
-  const text = body === undefined ? undefined : JSON.stringify(body)
-  const outgoing = request({ socketPath, method, path, headers: text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) } }, (response) => {
-    let answer = ''
-    response.setEncoding('utf8')
-    response.on('data', (chunk: string) => { answer += chunk })
-    response.on('end', () => {
-      const status = response.statusCode ?? 0
-      if (status < 300) resolve(JSON.parse(answer) as T)
-      else reject(errorOf(status, answer))
-    })
+  const { status, body: text } = await answer(socketPath, method, path, body === undefined ? undefined : JSON.stringify(body)).catch((cause: unknown) => {
+    throw absentCodes.has(systemCode(cause) ?? '') ? new StintError('E_DAEMON_ABSENT', `stintd does not answer at ${socketPath}`, { cause }) : cause
   })
-  outgoing.on('error', (cause) => {
-    const absent = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EACCES'].includes(systemCode(cause) ?? '')
-    reject(absent ? new StintError('E_DAEMON_ABSENT', `stintd does not answer at ${socketPath}`, { cause }) : cause)
-  })
-  outgoing.end(text)
-  return promise
+  if (status >= 300) throw errorOf(status, text)
+  try {
+    return JSON.parse(text) as T
+  } catch (cause) {
+    throw new StintError('E_INTERNAL', `the daemon's answer is no JSON: ${text.slice(0, 200)}`, { cause })
+  }
 }

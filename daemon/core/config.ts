@@ -1,63 +1,88 @@
+import { isAddressPool } from './addresses.ts'
 import { StintError } from './errors.ts'
 
+/** What a value must be besides its type, in the words of the reference page and of the error. */
+const bounds = {
+  'an absolute path': (value) => typeof value === 'string' && value.startsWith('/'),
+  'absolute paths': (value) => Array.isArray(value) && value.every((path) => typeof path === 'string' && path.startsWith('/')),
+  'an aligned IPv4 prefix from /8 to /25': (value) => typeof value === 'string' && isAddressPool(value),
+  '1 or more': (value) => typeof value === 'number' && value >= 1,
+  'a whole number from 1': (value) => Number.isInteger(value) && (value as number) >= 1,
+  'a whole number from 1280 to 65535': (value) => Number.isInteger(value) && (value as number) >= 1280 && (value as number) <= 65535,
+  '0 or more': (value) => typeof value === 'number' && value >= 0,
+} as const satisfies Record<string, (value: unknown) => boolean>
+
+type Bound = keyof typeof bounds
+
+export interface Setting {
+  /** Its type is the setting's type. */
+  readonly default: string | number | readonly string[]
+  readonly must: Bound
+  readonly doc: string
+}
+
 /**
- * The one table of settings: default (its type is the setting's type) and what it means. The validator, `stintd
- * --print-config` and the reference page come from it. Units stand in the names.
+ * The one table of settings. The validator, `stint config show`, the sample file and the reference page come from it. Units
+ * stand in the names.
  */
 export const settings = {
   paths: {
-    socket: { default: '/run/stint/stintd.sock', doc: 'REST socket; every local user may connect, the kernel tells who it is' },
-    sandbox_socket: { default: '/run/stint/sandbox.sock', doc: 'socket of the Slurm plugin; root only' },
-    run_dir: { default: '/run/stint', doc: 'sockets and small files of running sandboxes' },
-    state_dir: { default: '/var/lib/stint', doc: 'the catalogue' },
-    libexec_dir: { default: '/usr/libexec/stint', doc: 'stint-init, stint-barrier, criu-shim.so' },
+    socket: { default: '/run/stint/stintd.sock', must: 'an absolute path', doc: 'REST socket; every local user may connect, the kernel tells who it is' },
+    sandbox_socket: { default: '/run/stint/sandbox.sock', must: 'an absolute path', doc: 'socket of the Slurm plugin; root only' },
+    run_dir: { default: '/run/stint', must: 'an absolute path', doc: 'sockets and small files of running sandboxes' },
+    state_dir: { default: '/var/lib/stint', must: 'an absolute path', doc: 'the catalogue' },
+    libexec_dir: { default: '/usr/libexec/stint', must: 'an absolute path', doc: 'stint-init, stint-barrier, criu-shim.so' },
   },
   programs: {
-    criu: { default: '/usr/sbin/criu', doc: 'CRIU, 4.2 or newer on kernels from 6.16' },
-    nsenter: { default: '/usr/bin/nsenter', doc: 'util-linux' },
-    setpriv: { default: '/usr/bin/setpriv', doc: 'util-linux' },
-    ip: { default: '/usr/sbin/ip', doc: 'iproute2' },
-    nft: { default: '/usr/sbin/nft', doc: 'nftables' },
-    tar: { default: '/usr/bin/tar', doc: 'GNU tar' },
-    scontrol: { default: '/usr/bin/scontrol', doc: 'Slurm' },
+    criu: { default: '/usr/sbin/criu', must: 'an absolute path', doc: 'CRIU, 4.2 or newer on kernels from 6.16' },
+    nsenter: { default: '/usr/bin/nsenter', must: 'an absolute path', doc: 'util-linux' },
+    setpriv: { default: '/usr/bin/setpriv', must: 'an absolute path', doc: 'util-linux' },
+    ip: { default: '/usr/sbin/ip', must: 'an absolute path', doc: 'iproute2' },
+    nft: { default: '/usr/sbin/nft', must: 'an absolute path', doc: 'nftables' },
+    tar: { default: '/usr/bin/tar', must: 'an absolute path', doc: 'GNU tar' },
+    scontrol: { default: '/usr/bin/scontrol', must: 'an absolute path', doc: 'Slurm' },
   },
   store: {
-    path: { default: '/var/lib/stint/store', doc: 'image store; on a shared file system, or jobs can only continue on the same node' },
-    keep_days: { default: 7, doc: 'images of runs that did not end well are kept so long' },
+    path: { default: '/var/lib/stint/store', must: 'an absolute path', doc: 'image store; on a shared file system, or jobs can only continue on the same node' },
+    keep_days: { default: 7, must: '0 or more', doc: 'images of runs that did not end well are kept so long' },
   },
   files: {
-    shared_paths: { default: [] as string[], doc: 'directories that are the same on every node whatever their file system says' },
+    shared_paths: { default: [], must: 'absolute paths', doc: 'directories that are the same on every node whatever their file system says' },
     system_paths: {
       default: ['/usr', '/lib', '/lib64', '/bin', '/sbin', '/etc', '/opt', '/dev', '/proc', '/sys', '/run', '/var/lib', '/var/cache'],
+      must: 'absolute paths',
       doc: 'directories that hold the same files on every node; open for reading only they need not travel',
     },
-    carry_limit_mb: { default: 1024, doc: 'node-local files of the user that are open travel with the image up to this total' },
+    carry_limit_mb: { default: 1024, must: '0 or more', doc: 'node-local files of the user that are open travel with the image up to this total' },
   },
   network: {
-    pool: { default: '100.64.0.0/10', doc: 'virtual addresses of sandboxes; must not be in use at the site' },
-    mtu: { default: 1450, doc: 'of the device in the sandbox, bytes' },
+    pool: { default: '100.64.0.0/10', must: 'an aligned IPv4 prefix from /8 to /25', doc: 'virtual addresses of sandboxes; must not be in use at the site' },
+    mtu: { default: 1450, must: 'a whole number from 1280 to 65535', doc: 'of the device in the sandbox, bytes' },
   },
   deadline: {
-    margin_seconds: { default: 5, doc: 'kept free before the walltime' },
-    safety: { default: 2, doc: 'factor on the predicted seconds' },
-    assumed_mb_per_second: { default: 200, doc: 'rate of the store while none was measured' },
+    margin_seconds: { default: 5, must: '0 or more', doc: 'kept free before the walltime' },
+    safety: { default: 2, must: '1 or more', doc: 'factor on the predicted seconds' },
+    assumed_mb_per_second: { default: 200, must: '1 or more', doc: 'rate of the store while none was measured' },
   },
   checkpoint: {
-    timeout_seconds: { default: 1800, doc: 'a dump that takes longer is aborted, the job runs on' },
-    retry_seconds: { default: 30, doc: 'after a failed checkpoint the next automatic try is not earlier' },
+    timeout_seconds: { default: 1800, must: '1 or more', doc: 'a dump that takes longer is aborted, the job runs on' },
+    retry_seconds: { default: 30, must: '0 or more', doc: 'after a failed checkpoint the next automatic try is not earlier' },
   },
   restore: {
-    timeout_seconds: { default: 900, doc: 'a restore that takes longer is given up' },
-    attempts: { default: 3, doc: 'tries of one checkpoint over all nodes before the job is held' },
+    timeout_seconds: { default: 900, must: '1 or more', doc: 'a restore that takes longer is given up' },
+    attempts: { default: 3, must: 'a whole number from 1', doc: 'tries of one checkpoint over all nodes before the job is held' },
   },
   slurm: {
-    timeout_seconds: { default: 15, doc: 'for one scontrol call' },
-    requeue_retry_seconds: { default: 5, doc: 'between tries of a requeue that Slurm did not accept' },
+    timeout_seconds: { default: 15, must: '1 or more', doc: 'for one scontrol call' },
+    requeue_retry_seconds: { default: 5, must: '1 or more', doc: 'between tries of a requeue that Slurm did not accept' },
   },
-} as const satisfies Record<string, Record<string, { default: string | number | string[]; doc: string }>>
+} as const satisfies Record<string, Record<string, Setting>>
 
 type Widen<T> = T extends string ? string : T extends number ? number : T extends readonly string[] ? readonly string[] : never
 type Settings = typeof settings
+/** The table for those who walk through it. */
+export const settingTable: Readonly<Record<string, Readonly<Record<string, Setting>>>> = settings
+
 export type Config = { readonly [S in keyof Settings]: { readonly [K in keyof Settings[S]]: Settings[S][K] extends { default: infer D } ? Widen<D> : never } }
 
 function editDistance(a: string, b: string): number {
@@ -72,14 +97,26 @@ function editDistance(a: string, b: string): number {
   return row[b.length] ?? 0
 }
 
+/** A name without its unit (`margin` for `margin_seconds`) is nearer than any misspelling. */
 function nearest(word: string, candidates: readonly string[]): string {
-  return candidates.toSorted((a, b) => editDistance(word, a) - editDistance(word, b))[0] ?? ''
+  const distance = (candidate: string): number => (candidate.startsWith(`${word}_`) ? 0 : editDistance(word, candidate))
+  return candidates.toSorted((a, b) => distance(a) - distance(b))[0] ?? ''
 }
 
 function sameType(value: unknown, model: unknown): boolean {
   if (Array.isArray(model)) return Array.isArray(value) && value.every((v) => typeof v === 'string')
-  if (typeof model === 'number') return typeof value === 'number' && Number.isFinite(value) && value >= 0
+  if (typeof model === 'number') return typeof value === 'number' && Number.isFinite(value)
   return typeof value === typeof model
+}
+
+/** A TOML table: neither an array of tables nor a date. */
+function isSection(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date)
+}
+
+/** A value as TOML would have it; JSON knows neither infinity nor NaN. */
+function inspect(value: unknown): string {
+  return typeof value === 'number' ? String(value) : JSON.stringify(value)
 }
 
 /**
@@ -87,20 +124,19 @@ function sameType(value: unknown, model: unknown): boolean {
  * @throws StintError E_BAD_CONFIG naming the key, and the nearest known one when it is unknown
  */
 export function resolveConfig(file: Record<string, unknown>): Config {
-  const table: Record<string, Record<string, { default: unknown }>> = settings
   for (const section of Object.keys(file)) {
-    if (!Object.hasOwn(table, section)) throw new StintError('E_BAD_CONFIG', `unknown section [${section}]; did you mean [${nearest(section, Object.keys(table))}]?`)
+    if (!Object.hasOwn(settingTable, section)) throw new StintError('E_BAD_CONFIG', `unknown section [${section}]; did you mean [${nearest(section, Object.keys(settingTable))}]?`)
   }
   const resolved: Record<string, Record<string, unknown>> = {}
-  for (const [section, keys] of Object.entries(table)) {
-    const given = (file[section] ?? {}) as Record<string, unknown>
-    if (typeof given !== 'object') throw new StintError('E_BAD_CONFIG', `${section} must be a section: [${section}]`)
+  for (const [section, keys] of Object.entries(settingTable)) {
+    const given = file[section] ?? {}
+    if (!isSection(given)) throw new StintError('E_BAD_CONFIG', `${section} must be a section: [${section}]`)
     const values: Record<string, unknown> = {}
     for (const [key, value] of Object.entries(given)) {
       const setting = Object.hasOwn(keys, key) ? keys[key] : undefined
       if (setting === undefined) throw new StintError('E_BAD_CONFIG', `unknown key ${section}.${key}; did you mean ${section}.${nearest(key, Object.keys(keys))}?`)
-      if (!sameType(value, setting.default)) {
-        throw new StintError('E_BAD_CONFIG', `${section}.${key} must be like ${JSON.stringify(setting.default)}, not ${JSON.stringify(value)}`)
+      if (!sameType(value, setting.default) || !bounds[setting.must](value)) {
+        throw new StintError('E_BAD_CONFIG', `${section}.${key} must be ${setting.must}, like ${JSON.stringify(setting.default)}, not ${inspect(value)}`)
       }
       values[key] = value
     }
@@ -110,14 +146,24 @@ export function resolveConfig(file: Record<string, unknown>): Config {
   return resolved as unknown as Config
 }
 
+/** A value in TOML. JSON's strings are TOML's but for DEL, which TOML wants escaped. */
+function toml(value: unknown): string {
+  return JSON.stringify(value).replaceAll('\u007f', '\\u007f')
+}
+
+function lines(config: Config, setting: (key: string, value: string) => string): string {
+  return Object.entries(settingTable).map(([section, keys]) => {
+    const values: Record<string, unknown> = config[section as keyof Config]
+    return [`[${section}]`, ...Object.entries(keys).flatMap(([key, { doc }]) => [`# ${doc}`, setting(key, toml(values[key]))]), ''].join('\n')
+  }).join('\n')
+}
+
 /** The configuration as TOML with the meaning of every key above it. */
 export function printConfig(config: Config): string {
-  const lines: string[] = []
-  for (const [section, keys] of Object.entries(settings)) {
-    lines.push(`[${section}]`)
-    const values: Record<string, unknown> = config[section as keyof Config]
-    for (const [key, setting] of Object.entries(keys)) lines.push(`# ${(setting as { doc: string }).doc}`, `${key} = ${JSON.stringify(values[key])}`)
-    lines.push('')
-  }
-  return lines.join('\n')
+  return lines(config, (key, value) => `${key} = ${value}`)
+}
+
+/** A file to start from: every key with its default, as a comment. */
+export function sampleConfig(): string {
+  return lines(resolveConfig({}), (key, value) => `#${key} = ${value}`)
 }

@@ -16,8 +16,9 @@ export interface ErrorKind {
 
 export const errorKinds = {
   E_BAD_REQUEST: { http: 400, exit: 2, retryable: false, hint: 'See `stint --help` or /v1/openapi.json for what is accepted.' },
+  E_NO_SUCH_ROUTE: { http: 404, exit: 2, retryable: false, hint: '/v1/openapi.json lists what can be asked for; stint and stintd should be of one version.' },
   E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass.' },
-  E_BAD_CONFIG: { http: 500, exit: 78, retryable: false, hint: 'Correct /etc/stint/stint.toml; `stintd --print-config` lists every key.' },
+  E_BAD_CONFIG: { http: 500, exit: 78, retryable: false, hint: 'Correct /etc/stint/stint.toml; `stint config show` lists every key.' },
   E_FORBIDDEN: { http: 403, exit: 77, retryable: false, hint: 'You can see and act on your own jobs only; root may act on all.' },
   E_NO_SUCH_JOB: { http: 404, exit: 3, retryable: false, hint: 'Check the job id with squeue; the job must have been submitted with --stint.' },
   E_JOB_ELSEWHERE: { http: 409, exit: 3, retryable: false, hint: 'Run the command on the node where the job runs.' },
@@ -34,6 +35,7 @@ export const errorKinds = {
   E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },
   E_NO_CHECKPOINT: { http: 404, exit: 8, retryable: false, hint: 'No sealed checkpoint of this job can be restored; `stint images JOB` lists what is there.' },
   E_SLURM: { http: 502, exit: 9, retryable: true, hint: 'slurmctld did not do what was asked; it is tried again where that is safe.' },
+  E_CATALOGUE: { http: 500, exit: 70, retryable: false, hint: "Move the catalogue in paths.state_dir aside and start stintd again: images are found by their manifests. Jobs that run now lose Stint." },
   E_COMMAND_FAILED: { http: 500, exit: 70, retryable: false, hint: "A program the daemon needs failed; stintd's log has its output, `stint doctor` checks them all." },
   E_INTERNAL: { http: 500, exit: 70, retryable: false, hint: "This is a fault of Stint; please report it with stintd's log." },
 } as const satisfies Record<string, ErrorKind>
@@ -56,14 +58,24 @@ export class StintError extends Error {
   }
 }
 
+/** Own keys only: `toString` is no code. */
+export function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(errorKinds, code)
+}
+
 export function isStintError(error: unknown): error is StintError {
-  return typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string' && error.code in errorKinds
+  return typeof error === 'object' && error !== null && 'code' in error && isErrorCode(error.code)
+}
+
+/** What a thrown value says. By its message, not by its class: native modules and other realms have classes of their own. */
+function messageOf(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'message' in error && typeof error.message === 'string' ? error.message : String(error)
 }
 
 /** Any thrown value as a coded error: ours as it is, everything else as E_INTERNAL with its cause. */
 export function asStintError(error: unknown): StintError {
   if (isStintError(error)) return error
-  return new StintError('E_INTERNAL', error instanceof Error ? error.message : String(error), { cause: error })
+  return new StintError('E_INTERNAL', messageOf(error), { cause: error })
 }
 
 /** The `code` of a Node.js system error such as ENOENT, or undefined. */

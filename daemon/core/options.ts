@@ -14,15 +14,19 @@ const known: { readonly [K in keyof RunOptions]: readonly RunOptions[K][] } = { 
 
 /**
  * Parses `key=value,key=value`.
- * @throws StintError E_BAD_OPTION naming the first unknown key or value
+ * @throws StintError E_BAD_OPTION naming the first part with an unknown key or value, or with a key for the second time
  */
 export function parseOptions(text: string): RunOptions {
-  const options: Record<string, string> = { ...defaultOptions }
-  for (const part of text.split(',').filter((p) => p !== '')) {
-    const [key = '', value = ''] = part.split('=', 2)
+  const given = new Map<string, string>()
+  const parts = text.split(',')
+  if (parts.at(-1) === '') parts.pop()
+  for (const part of parts) {
+    const at = part.indexOf('=')
+    const [key, value] = at < 0 ? [part, ''] : [part.slice(0, at), part.slice(at + 1)]
     const values: readonly string[] | undefined = Object.hasOwn(known, key) ? known[key as keyof RunOptions] : undefined
     if (!values?.includes(value)) throw new StintError('E_BAD_OPTION', `--stint does not know "${part}"`)
-    options[key] = value
+    if (given.has(key)) throw new StintError('E_BAD_OPTION', `--stint got a key twice: "${part}"`)
+    given.set(key, value)
   }
-  return options as unknown as RunOptions
+  return { ...defaultOptions, ...Object.fromEntries(given) }
 }

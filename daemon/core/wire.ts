@@ -1,3 +1,5 @@
+import { StintError } from './errors.ts'
+
 /** Lines of the sandbox protocol (docs/reference/sandbox-protocol.md): `verb key=value ...`, values percent-encoded. */
 
 export interface Message {
@@ -15,13 +17,47 @@ function encodeValue(value: string): string {
   return value.replace(/[\u0000-\u0020%\u007f]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
+/** Words for people: what does not fit on a line may be cut off them. */
+const proseKeys: ReadonlySet<string> = new Set(['text', 'message'])
+
+/** Bytes in UTF-8; core has no Buffer. */
+function byteLength(text: string): number {
+  return new TextEncoder().encode(text).length
+}
+
+/** As much of an encoded value as fits, neither in the middle of a character nor of %XX. */
+function cut(encoded: string, bytes: number): string {
+  let fits = ''
+  let left = bytes - byteLength('…')
+  for (const [unit] of encoded.matchAll(/%[0-9a-f]{2}|./gu)) {
+    left -= byteLength(unit)
+    if (left < 0) return `${fits}…`
+    fits += unit
+  }
+  return encoded
+}
+
+/**
+ * A line, its newline included. Prose is cut where the line would be too long: the reader of an overlong line hangs up.
+ * @throws StintError E_INTERNAL when it is too long without prose
+ */
 export function encodeLine(verb: string, words: Record<string, string | number | readonly string[] | undefined> = {}): string {
   const parts = [verb]
+  const prose: (readonly [string, string])[] = []
   for (const [key, value] of Object.entries(words)) {
     if (value === undefined) continue
-    for (const one of Array.isArray(value) ? (value as readonly string[]) : [String(value)]) parts.push(`${key}=${encodeValue(one)}`)
+    for (const one of Array.isArray(value) ? (value as readonly string[]) : [String(value)]) {
+      if (proseKeys.has(key)) prose.push([key, encodeValue(one)])
+      else parts.push(`${key}=${encodeValue(one)}`)
+    }
   }
-  return `${parts.join(' ')}\n`
+  for (const [key, value] of prose) {
+    const room = maxLineBytes - byteLength(`${parts.join(' ')} ${key}=\n`)
+    parts.push(`${key}=${byteLength(value) <= room ? value : cut(value, room)}`)
+  }
+  const line = `${parts.join(' ')}\n`
+  if (byteLength(line) > maxLineBytes) throw new StintError('E_INTERNAL', `the line "${verb}" is longer than ${maxLineBytes} bytes`)
+  return line
 }
 
 /** Parses one line without its newline; undefined when it is empty or no verb stands first. */

@@ -4,7 +4,18 @@ import { Type, type Static } from 'typebox'
 
 const Nullable = <T extends Parameters<typeof Type.Union>[0][number]>(type: T) => Type.Union([type, Type.Null()])
 
-export const ErrorBody = Type.Object({ code: Type.String(), message: Type.String(), hint: Type.String() })
+export const ErrorBody = Type.Object({ code: Type.String(), message: Type.String(), hint: Type.String() }, { description: 'Refused, and nothing was changed; the code is one of docs/reference/errors.md' })
+
+/** Refusals of every route, with a code of core/errors.ts. */
+export const errorResponses = { '4xx': ErrorBody, '5xx': ErrorBody }
+
+/** Who may call a route: `x-permission` in the API's description. */
+export const permissions = {
+  anyone: 'every local user',
+  own: 'every local user, who sees what belongs to them; root sees all',
+  owner: "the job's owner and root",
+} as const
+export type Permission = keyof typeof permissions
 
 export const CheckpointView = Type.Object({
   number: Type.Integer(),
@@ -74,6 +85,9 @@ export type CheckView = Static<typeof CheckView>
 export const FindingView = Type.Object({ subject: Type.String(), verdict: Type.Union([Type.Literal('ok'), Type.Literal('warning'), Type.Literal('fault')]), found: Type.String(), remedy: Type.String() })
 export type FindingView = Static<typeof FindingView>
 
-export const JobParams = Type.Object({ job: Type.Integer({ minimum: 1 }) })
+/** Slurm's job ids have 32 bits. */
+const JobId = Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 })
+
+export const JobParams = Type.Object({ job: JobId }, { additionalProperties: false })
 export const CheckpointRequest = Type.Object({ keepRunning: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
-export const ImagesQuery = Type.Object({ job: Type.Optional(Type.Integer({ minimum: 1 })) }, { additionalProperties: false })
+export const ImagesQuery = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })

@@ -1,13 +1,16 @@
 import { createServer } from 'node:http'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import type { Socket } from 'node:net'
+import Fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Context } from '../actions/context.ts'
-import { errorKinds, asStintError, StintError } from '../core/errors.ts'
+import { errorKinds, asStintError, isStintError, StintError } from '../core/errors.ts'
 import { listenAt } from '../linux/unix-socket.ts'
 import { peerCredentials } from '../linux/peer.ts'
+import { addOpenapi } from './openapi.ts'
 import { addDoctorRoutes } from './routes/doctor.ts'
 import { addImageRoutes } from './routes/images.ts'
 import { addRunRoutes } from './routes/runs.ts'
+import { validatorCompiler } from './validation.ts'
 
 /** The kernel's word on who asks. */
 export function callerUid(request: FastifyRequest): number {
@@ -22,36 +25,73 @@ export function assertMayAct(request: FastifyRequest, ownerUid: number): void {
 
 export type Api = ReturnType<typeof makeServer>
 
+function bodyOf(error: StintError): { code: string; message: string; hint: string } {
+  return { code: error.code, message: error.message, hint: error.hint }
+}
+
+/** What is no HTTP never becomes a request; it gets the same answer as a bad one. */
+function refuseNoHttp(cause: Error, socket: Socket): void {
+  if (!socket.writable) return
+  const body = JSON.stringify(bodyOf(new StintError('E_BAD_REQUEST', cause.message)))
+  socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+}
+
 function makeServer(context: Context) {
   return Fastify({
     loggerInstance: context.log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: 64 * 1024,
-    ajv: { customOptions: { removeAdditional: false, coerceTypes: true } },
+    exposeHeadRoutes: false,
+    clientErrorHandler: (error, socket) => { refuseNoHttp(error, socket) },
     serverFactory: (handler) => createServer(handler),
-  }).withTypeProvider<TypeBoxTypeProvider>()
+  }).withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(validatorCompiler)
+}
+
+/** Fastify's own refusals (no JSON, too large, wrong media type) carry the status 4xx. */
+function isBadRequest(cause: unknown): boolean {
+  return typeof cause === 'object' && cause !== null && 'statusCode' in cause && typeof cause.statusCode === 'number' && cause.statusCode >= 400 && cause.statusCode < 500
+}
+
+function answer(reply: FastifyReply, error: StintError): void {
+  void reply.status(errorKinds[error.code].http).send(bodyOf(error))
+}
+
+/** For the log: a caller that has hung up is nobody. */
+function uidIfKnown(request: FastifyRequest): number | undefined {
+  try {
+    return callerUid(request)
+  } catch {
+    return undefined
+  }
 }
 
 function addErrorHandling(api: Api): void {
   api.setErrorHandler((cause, request, reply) => {
-    const invalid = typeof cause === 'object' && cause !== null && ('validation' in cause || ('statusCode' in cause && cause.statusCode === 400))
-    const error = invalid ? new StintError('E_BAD_REQUEST', String((cause as { message?: unknown }).message)) : asStintError(cause)
+    const error = !isStintError(cause) && isBadRequest(cause) ? new StintError('E_BAD_REQUEST', String((cause as { message?: unknown }).message)) : asStintError(cause)
     if (error.code === 'E_INTERNAL') request.log.error({ err: cause }, 'request failed')
-    void reply.status(errorKinds[error.code].http).send({ code: error.code, message: error.message, hint: error.hint })
+    else request.log.info({ code: error.code, reason: error.message, method: request.method, url: request.url, uid: uidIfKnown(request) }, 'request refused')
+    answer(reply, error)
   })
   api.setNotFoundHandler((request, reply) => {
-    void reply.status(404).send({ code: 'E_BAD_REQUEST', message: `there is no ${request.method} ${request.url}`, hint: errorKinds.E_BAD_REQUEST.hint })
+    answer(reply, new StintError('E_NO_SUCH_ROUTE', `there is no ${request.method} ${request.url}`))
   })
 }
 
-/** The REST API on its Unix socket. */
-export async function serveApi(context: Context): Promise<AsyncDisposable> {
+/** The API with all its routes, not listening. The routes touch the context when they are called, not before. */
+export async function makeApi(context: Context): Promise<Api> {
   const api = makeServer(context)
   addErrorHandling(api)
+  await addOpenapi(api)
   addRunRoutes(api, context)
   addImageRoutes(api, context)
   addDoctorRoutes(api, context)
   await api.ready()
+  return api
+}
+
+/** The REST API on its Unix socket. */
+export async function serveApi(context: Context): Promise<AsyncDisposable> {
+  const api = await makeApi(context)
   const listening = await listenAt((api as unknown as FastifyInstance).server, context.config.paths.socket, 0o666)
   return {
     [Symbol.asyncDispose]: async () => {

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { StintError, systemCode } from '../core/errors.ts'
+import { isBelow } from './mounts.ts'
 import { unlessGone } from './processes.ts'
 
 /** One line of /proc/PID/cgroup with the directory it stands for. */
@@ -39,10 +40,11 @@ export function parseCgroupPlaces(procCgroup: string, mounts: readonly CgroupMou
     if (match === null) return []
     const controllers = (match[1] ?? '').split(',').filter((c) => c !== '')
     const path = match[2] ?? '/'
-    const mount = mounts.find((m) => (controllers.length === 0 ? m.controllers.length === 0 : controllers.some((c) => m.controllers.includes(c))))
+    const hierarchy = mounts.filter((m) => (controllers.length === 0 ? m.controllers.length === 0 : controllers.some((c) => m.controllers.includes(c))))
+    // A container may show a part of a hierarchy only; what lies outside of it has no directory here.
+    const mount = hierarchy.find((m) => isBelow(path, m.root))
     if (mount === undefined) return []
-    const below = mount.root !== '/' && path.startsWith(mount.root) ? path.slice(mount.root.length) : path
-    return [{ controllers, directory: join(mount.mountPoint, below) }]
+    return [{ controllers, directory: join(mount.mountPoint, mount.root === '/' ? path : path.slice(mount.root.length)) }]
   })
 }
 

@@ -38,6 +38,10 @@ export class GuardLink {
     for (let at = this.#text.indexOf('\n'); at >= 0; at = this.#text.indexOf('\n')) {
       const line = this.#text.slice(0, at)
       this.#text = this.#text.slice(at + 1)
+      if (Buffer.byteLength(line) >= maxLineBytes) {
+        this.#refuse()
+        return
+      }
       const message = decodeLine(line)
       if (message === undefined) continue
       this.#log.debug({ line, pid: this.peer.pid }, 'from guard')
@@ -46,7 +50,14 @@ export class GuardLink {
       if (waiter === undefined) this.onMessage?.(message)
       else waiter(message)
     }
-    if (this.#text.length > maxLineBytes) this.#socket.destroy()
+    if (Buffer.byteLength(this.#text) >= maxLineBytes) this.#refuse()
+  }
+
+  /** Whoever writes overlong lines does not speak the protocol. */
+  #refuse(): void {
+    this.#log.warn({ peer: this.peer }, 'line too long')
+    this.#text = ''
+    this.#socket.destroy()
   }
 
   send(verb: string, words: Parameters<typeof encodeLine>[1] = {}): void {

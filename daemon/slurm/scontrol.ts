@@ -22,18 +22,31 @@ export function parseSlurmTime(text: string | undefined): number | undefined {
 }
 
 /**
- * Reads `scontrol show job -o ID` (one line of Key=Value words).
- * @throws StintError E_SLURM when the text is no job
+ * What scontrol itself wrote about a job, without the user's texts: the name stands before it, command, directories and
+ * comment after it, all of them unquoted. Of an array, `show job` prints every task.
+ * @throws StintError E_SLURM when it is not there, or the user's texts look like it
  */
-export function parseJob(text: string): SlurmJob {
-  const fields = new Map([...text.matchAll(/(?:^|\s)([A-Za-z/:_]+)=(\S*)/g)].map((m) => [m[1] ?? '', m[2] ?? ''] as const))
-  const jobId = Number(fields.get('JobId'))
-  const uid = /\((\d+)\)/.exec(fields.get('UserId') ?? '')?.[1]
-  if (!Number.isInteger(jobId) || jobId <= 0 || uid === undefined) throw new StintError('E_SLURM', `scontrol printed no job: ${text.slice(0, 200)}`)
+function ownFields(text: string, jobId: number): string {
+  const records = text.split(/^(?=JobId=)/m).filter((record) => record.startsWith(`JobId=${jobId} `))
+  const before = records.map((record) => record.split(/\s(?=Command=|WorkDir=)/, 1)[0] ?? '')
+  const owners = before.flatMap((record) => [...record.matchAll(/\sUserId=\S*\(\d+\)\s+GroupId=/g)].map((match) => record.slice(match.index)))
+  const [fields] = owners
+  if (fields === undefined) throw new StintError('E_SLURM', `scontrol printed no job ${jobId}: ${text.slice(0, 200)}`)
+  if (owners.length > 1) throw new StintError('E_SLURM', `the name of job ${jobId} looks like fields of scontrol`, { hint: 'Give the job another name.' })
+  return fields
+}
+
+/**
+ * Reads `scontrol show job -o ID` (a line of Key=Value words for each job).
+ * @throws StintError E_SLURM when it is not told unmistakably
+ */
+export function parseJob(text: string, jobId: number): SlurmJob {
+  const words = [...ownFields(text, jobId).matchAll(/\s([A-Za-z/:_]+)=(\S*)/g)].map((m) => [m[1] ?? '', m[2] ?? ''] as const)
+  const fields = new Map(words.toReversed()) // The first of equals counts.
   return {
     jobId,
     state: fields.get('JobState') ?? 'UNKNOWN',
-    uid: Number(uid),
+    uid: Number(/\((\d+)\)/.exec(fields.get('UserId') ?? '')?.[1]),
     requeue: fields.get('Requeue') === '1',
     restarts: Number(fields.get('Restarts') ?? 0),
     endTime: parseSlurmTime(fields.get('EndTime')),
@@ -41,6 +54,14 @@ export function parseJob(text: string): SlurmJob {
     nodes: fields.get('NodeList') ?? '',
     batchHost: fields.get('BatchHost'),
   }
+}
+
+/** Reads `scontrol show config`. */
+export function parseConfig(text: string): ReadonlyMap<string, string> {
+  return new Map(text.split('\n').flatMap((line) => {
+    const match = /^(\S+)\s+= (.*)$/.exec(line)
+    return match?.[1] === undefined || match[2] === undefined ? [] : [[match[1], match[2].trim()] as const]
+  }))
 }
 
 export class Scontrol {
@@ -65,7 +86,7 @@ export class Scontrol {
 
   /** @throws StintError E_SLURM when slurmctld does not answer or does not know the job */
   async showJob(jobId: number): Promise<SlurmJob> {
-    return parseJob(await this.#call('show', 'job', '-o', String(jobId)))
+    return parseJob(await this.#call('show', 'job', '-o', String(jobId)), jobId)
   }
 
   /** Puts a running job back into the queue under its id; its processes are ended by Slurm. */
@@ -81,10 +102,6 @@ export class Scontrol {
 
   /** slurm.conf as slurmctld runs it. */
   async showConfig(): Promise<ReadonlyMap<string, string>> {
-    const text = await this.#call('show', 'config')
-    return new Map(text.split('\n').flatMap((line) => {
-      const match = /^(\S+)\s+= (.*)$/.exec(line)
-      return match?.[1] === undefined || match[2] === undefined ? [] : [[match[1], match[2].trim()] as const]
-    }))
+    return parseConfig(await this.#call('show', 'config'))
   }
 }

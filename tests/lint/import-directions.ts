@@ -8,6 +8,7 @@ import type { Rule } from 'eslint'
  */
 const mayImport: Readonly<Record<string, { readonly values: readonly string[]; readonly types?: readonly string[] }>> = {
   core: { values: [] },
+  'config-file': { values: ['core'] },
   linux: { values: ['core'] },
   slurm: { values: ['core'], types: ['linux'] },
   cluster: { values: ['core'], types: ['linux'] },
@@ -16,9 +17,10 @@ const mayImport: Readonly<Record<string, { readonly values: readonly string[]; r
   actions: { values: ['core', 'linux', 'plugins/mpi'], types: ['slurm', 'cluster', 'catalogue', 'sandbox', 'plugins'] },
   sandbox: { values: ['core', 'linux', 'actions'], types: ['slurm', 'cluster', 'catalogue', 'plugins'] },
   http: { values: ['core', 'linux', 'actions'], types: ['slurm', 'cluster', 'catalogue', 'plugins'] },
-  cli: { values: ['core'], types: ['http'] },
+  cli: { values: ['core', 'config-file'], types: ['http'] },
   boot: { values: ['core', 'linux', 'slurm', 'cluster', 'catalogue', 'plugins', 'actions', 'sandbox', 'http'] },
-  main: { values: ['core', 'boot'] },
+  main: { values: ['core', 'config-file', 'boot'] },
+  docs: { values: ['core', 'http', 'cli'], types: ['actions'] },
 }
 
 /** `daemon/core/states.ts` -> `core`, `daemon/boot.ts` -> `boot`, `plugins/engines/criu/log.ts` -> `plugins/engines`. */
@@ -45,7 +47,7 @@ function complaint(importer: string, imported: string, typesOnly: boolean): stri
 /** What the TypeScript parser adds to the nodes of JavaScript. */
 interface Import { readonly importKind?: 'type' | 'value'; readonly exportKind?: 'type' | 'value'; readonly source?: { readonly type: string; readonly value?: unknown } | null }
 
-/** ESLint rule for daemon/ and plugins/; also sees re-exports and import(). */
+/** ESLint rule for daemon/, plugins/ and docs/; also sees re-exports and import(). */
 export const importDirections: Rule.RuleModule = {
   meta: { type: 'problem', schema: [], messages: { direction: '{{ complaint }}' } },
   create(context) {

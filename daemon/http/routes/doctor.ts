@@ -1,9 +1,14 @@
 import { Type } from 'typebox'
 import type { Context } from '../../actions/context.ts'
 import { examine } from '../../actions/doctor.ts'
-import { ErrorBody, FindingView } from '../schemas.ts'
+import { FindingView, errorResponses } from '../schemas.ts'
 import type { Api } from '../server.ts'
 
 export function addDoctorRoutes(api: Api, context: Context): void {
-  api.get('/v1/doctor', { schema: { operationId: 'examineNode', response: { 200: Type.Array(FindingView), '4xx': ErrorBody, '5xx': ErrorBody } } }, async () => examine(context))
+  api.get('/v1/doctor', {
+    schema: {
+      operationId: 'examineNode', summary: 'Every precondition on this node, each with its remedy', 'x-permission': 'anyone',
+      response: { 200: Type.Array(FindingView), ...errorResponses },
+    },
+  }, async () => examine(context))
 }

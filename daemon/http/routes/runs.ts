@@ -4,7 +4,7 @@ import type { Context, Sandbox } from '../../actions/context.ts'
 import { observe } from '../../actions/observe.ts'
 import type { Run } from '../../catalogue/runs.ts'
 import { StintError } from '../../core/errors.ts'
-import { CheckView, CheckpointRequest, CheckpointView, ErrorBody, JobParams, RunView } from '../schemas.ts'
+import { CheckView, CheckpointRequest, CheckpointView, JobParams, RunView, errorResponses } from '../schemas.ts'
 import { assertMayAct, callerUid, type Api } from '../server.ts'
 import { checkpointViews, runView } from '../views.ts'
 
@@ -28,37 +28,51 @@ async function requireSandbox(context: Context, job: number): Promise<Sandbox> {
   throw new StintError('E_NOT_RUNNING', `job ${job} (${known.state}) has no sandbox on ${context.node}`)
 }
 
-const errors = { '4xx': ErrorBody, '5xx': ErrorBody }
-
 export function addRunRoutes(api: Api, context: Context): void {
-  api.get('/v1/runs', { schema: { operationId: 'listRuns', response: { 200: Type.Array(RunView), ...errors } } }, (request) => {
+  api.get('/v1/runs', {
+    schema: {
+      operationId: 'listRuns', summary: 'Runs on this node, newest first', 'x-permission': 'own',
+      response: { 200: Type.Array(RunView), ...errorResponses },
+    },
+  }, (request) => {
     const uid = callerUid(request)
     return context.catalogue.runs.list(uid === 0 ? undefined : uid).map((run) => runView(context, run))
   })
 
-  api.get('/v1/runs/:job', { schema: { operationId: 'showRun', params: JobParams, response: { 200: RunView, ...errors } } }, (request) => {
+  api.get('/v1/runs/:job', {
+    schema: {
+      operationId: 'showRun', summary: 'The newest run of a job', 'x-permission': 'owner',
+      params: JobParams, response: { 200: RunView, ...errorResponses },
+    },
+  }, (request) => {
     const run = requireRun(context, request.params.job)
     assertMayAct(request, run.uid)
     return runView(context, run)
   })
 
-  api.get('/v1/runs/:job/check', { schema: { operationId: 'checkRun', params: JobParams, response: { 200: CheckView, ...errors } } }, async (request) => {
+  api.get('/v1/runs/:job/check', {
+    schema: {
+      operationId: 'checkRun', summary: 'Whether a running job can be saved, and what that would cost', 'x-permission': 'owner',
+      params: JobParams, response: { 200: CheckView, ...errorResponses },
+    },
+  }, async (request) => {
     const sandbox = await requireSandbox(context, request.params.job)
     assertMayAct(request, sandbox.run.uid)
     const found = observe(context, sandbox)
     return { job: request.params.job, processes: found.processes, bytes: found.bytes, predictedSeconds: found.predictedSeconds, carried: [...found.carried], obstacles: [...found.obstacles] }
   })
 
-  api.post(
-    '/v1/runs/:job/checkpoints',
-    { schema: { operationId: 'checkpointRun', params: JobParams, body: CheckpointRequest, response: { 201: CheckpointView, ...errors } } },
-    async (request, reply) => {
-      const sandbox = await requireSandbox(context, request.params.job)
-      assertMayAct(request, sandbox.run.uid)
-      const { number } = await checkpoint(context, sandbox, { trigger: 'request', keepRunning: request.body.keepRunning ?? false })
-      const view = checkpointViews(context, sandbox.run.id).find((v) => v.number === number)
-      if (view === undefined) throw new StintError('E_INTERNAL', `checkpoint ${number} is not in the catalogue`)
-      return reply.status(201).send(view)
+  api.post('/v1/runs/:job/checkpoints', {
+    schema: {
+      operationId: 'checkpointRun', summary: 'Save a running job now; without keepRunning it ends here and is requeued', 'x-permission': 'owner',
+      params: JobParams, body: CheckpointRequest, response: { 201: CheckpointView, ...errorResponses },
     },
-  )
+  }, async (request, reply) => {
+    const sandbox = await requireSandbox(context, request.params.job)
+    assertMayAct(request, sandbox.run.uid)
+    const { number } = await checkpoint(context, sandbox, { trigger: 'request', keepRunning: request.body.keepRunning ?? false })
+    const view = checkpointViews(context, sandbox.run.id).find((v) => v.number === number)
+    if (view === undefined) throw new StintError('E_INTERNAL', `checkpoint ${number} is not in the catalogue`)
+    return reply.status(201).send(view)
+  })
 }

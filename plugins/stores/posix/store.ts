@@ -3,8 +3,9 @@ import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { StintError, asStintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
-import { parseManifest, type ImageFile, type Manifest } from '../../../daemon/core/manifest.ts'
+import type { ImageFile, Manifest } from '../../../daemon/core/manifest.ts'
 import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
+import { openManifest, sealManifest } from './manifest-file.ts'
 import type { ImageDraft, ImageKey, ImageStore, StoredImage } from '../store.ts'
 
 const manifestName = 'manifest.json'
@@ -46,6 +47,15 @@ class Hashing {
   async stop(): Promise<void> {
     await this.#worker.terminate()
   }
+}
+
+/** Runs by their last image, images of a run by number: the clocks of the nodes that made them may disagree. */
+function newestFirst(images: readonly StoredImage[]): StoredImage[] {
+  const last = new Map<string, number>()
+  for (const { manifest } of images) last.set(manifest.run, Math.max(manifest.createdAt, last.get(manifest.run) ?? 0))
+  return images.toSorted(({ manifest: a }, { manifest: b }) => (
+    (last.get(b.run) ?? 0) - (last.get(a.run) ?? 0) || a.run.localeCompare(b.run) || b.checkpoint - a.checkpoint || a.member - b.member
+  ))
 }
 
 /** ENOSPC and its like as E_STORE_FULL, everything else as E_STORE_UNUSABLE. */
@@ -115,7 +125,7 @@ export class PosixStore implements ImageStore {
       seal: (manifest) => {
         try {
           takeOwnership(directory)
-          writeDurably(join(directory, manifestName), JSON.stringify(manifest, undefined, 1))
+          writeDurably(join(directory, manifestName), sealManifest(manifest))
           for (const at of [directory, unfinished]) syncPath(at)
           renameSync(unfinished, final)
           for (const at of [runDirectory, dirname(runDirectory), this.#path]) syncPath(at)
@@ -149,18 +159,20 @@ export class PosixStore implements ImageStore {
           for (const member of this.#names(jobName, run, checkpoint)) {
             const directory = join(this.#path, jobName, run, checkpoint, member)
             const manifest = this.#readManifest(directory)
-            if (manifest?.job === Number(jobName) && manifest.run === run) images.push({ directory, manifest })
+            // What is acted on by its manifest must lie where the manifest says.
+            const agrees = manifest?.job === Number(jobName) && manifest.run === run && checkpointName(manifest.checkpoint) === checkpoint && `m${manifest.member}` === member
+            if (agrees) images.push({ directory, manifest })
           }
         }
       }
     }
-    return images.toSorted((a, b) => b.manifest.createdAt - a.manifest.createdAt)
+    return newestFirst(images)
   }
 
   /** The manifest, or undefined where none can be read: such a directory is no sealed image. */
   #readManifest(directory: string): Manifest | undefined {
     try {
-      return parseManifest(readFileSync(join(directory, manifestName), 'utf8'))
+      return openManifest(readFileSync(join(directory, manifestName), 'utf8'))
     } catch {
       return undefined
     }

@@ -1,0 +1,81 @@
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pino } from 'pino'
+import type { Context, Sandbox } from '../../daemon/actions/context.ts'
+import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
+import type { NewRun } from '../../daemon/catalogue/runs.ts'
+import { resolveConfig } from '../../daemon/core/config.ts'
+import { defaultOptions } from '../../daemon/core/options.ts'
+import { noFaults } from '../../daemon/core/fault-points.ts'
+import { CommandRunner } from '../../daemon/linux/command.ts'
+import { SandboxNetwork } from '../../daemon/linux/network.ts'
+import { Scontrol } from '../../daemon/slurm/scontrol.ts'
+import { CriuEngine } from '../../plugins/engines/criu/engine.ts'
+import { PosixStore } from '../../plugins/stores/posix/store.ts'
+
+export const alice = 1001
+
+export interface TestContext extends AsyncDisposable {
+  readonly context: Context
+  /** For everything the test makes; every user may enter it. */
+  readonly folder: string
+  /** What the daemon logged. */
+  readonly logged: Record<string, unknown>[]
+  /** Puts a run of alice's on record. */
+  readonly addRun: (job: number, change?: Partial<NewRun>) => void
+  /** The same, with a live sandbox. */
+  readonly addSandbox: (job: number) => Sandbox
+}
+
+/** A daemon's parts over real files in a temporary directory; scontrol is a script that prints `slurm` below the folder. */
+export function makeContext(): TestContext {
+  const folder = mkdtempSync(join(tmpdir(), 'stint-test-'))
+  chmodSync(folder, 0o755)
+  mkdirSync(join(folder, 'store'), { mode: 0o700 })
+  const scontrol = join(folder, 'scontrol')
+  writeFileSync(scontrol, `#!/bin/sh\nexec cat '${folder}/slurm'\n`, { mode: 0o755 })
+  const missing = '/nonexistent/program'
+  const config = resolveConfig({
+    paths: { socket: join(folder, 's.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
+    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, nft: missing, tar: missing, scontrol },
+    store: { path: join(folder, 'store') },
+  })
+  const logged: Record<string, unknown>[] = []
+  const log = pino({ level: 'debug' }, { write: (line: string) => { logged.push(JSON.parse(line) as Record<string, unknown>) } })
+  const commands = new CommandRunner(log)
+  const catalogue = new Catalogue(join(folder, 'state/catalogue.sqlite'), join(import.meta.dirname, '../../migrations'))
+  const stopping = new AbortController()
+  const context: Context = {
+    config, log, node: 'n1', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
+    scontrol: new Scontrol(commands, scontrol, 5),
+    engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }),
+    network: new SandboxNetwork(commands, config.programs, config.network.pool, config.network.mtu),
+    store: new PosixStore(config.store.path),
+  }
+  const addRun = (job: number, change: Partial<NewRun> = {}): void => {
+    catalogue.runs.upsert({
+      id: `run-${job}`, job_id: job, uid: alice, gid: alice, user: 'alice', options: '', hostname: 'n1', address: '100.64.1.65', script: '/x', outputs: '[]', history: '[]', created_at: job * 1000, ...change,
+    })
+  }
+  const addSandbox = (job: number): Sandbox => {
+    addRun(job)
+    const run = catalogue.runs.get(`run-${job}`)
+    if (run === undefined) throw new Error('no run')
+    const { id } = catalogue.members.insert({
+      run_id: run.id, member: 0, restarts: 1, node: 'n1', state: 'opening', guard_pid: 1, guard_start: 1, payload_cgroup: '/c', end_time: 99_000, restore_from: null, opened_at: 1,
+    })
+    catalogue.members.move(id, 'running', 1)
+    const sandbox: Sandbox = { memberId: id, run, options: defaultOptions, restarts: 1, pid1: process.pid, link: undefined, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined }
+    context.sandboxes.set(job, sandbox)
+    return sandbox
+  }
+  return {
+    context, folder, logged, addRun, addSandbox,
+    [Symbol.asyncDispose]: async () => {
+      stopping.abort()
+      catalogue[Symbol.dispose]()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+}

@@ -1,0 +1,174 @@
+import { describe, expect, test } from '@jest/globals'
+import { allotAddress, formatIpv4, parseIpv4 } from '../../daemon/core/addresses.ts'
+import { actAt, nextLook, predictSeconds } from '../../daemon/core/deadline.ts'
+import { StintError, asStintError, errorKinds, isStintError, systemCode } from '../../daemon/core/errors.ts'
+import { parseFault } from '../../daemon/core/fault-points.ts'
+import { placeOf } from '../../daemon/core/file-places.ts'
+import { defaultOptions, parseOptions } from '../../daemon/core/options.ts'
+import { assertMove, checkpointMoves, memberMoves } from '../../daemon/core/states.ts'
+import { said } from '../support/errors.ts'
+
+describe('the options of --stint', () => {
+  test.each([
+    ['', defaultOptions],
+    ['net=host', { net: 'host', signal: 'doorbell' }],
+    ['signal=pass,net=private', { net: 'private', signal: 'pass' }],
+    ['net=host,', { net: 'host', signal: 'doorbell' }],
+  ])('%j is understood', (text, expected) => {
+    expect(parseOptions(text)).toEqual(expected)
+  })
+
+  test.each([
+    ['nett=host', '--stint does not know "nett=host"'],
+    ['net', '--stint does not know "net"'],
+    ['net=', '--stint does not know "net="'],
+    ['=host', '--stint does not know "=host"'],
+    ['net=private=x', '--stint does not know "net=private=x"'],
+    ['net=HOST', '--stint does not know "net=HOST"'],
+    [' net=host', '--stint does not know " net=host"'],
+    [',', '--stint does not know ""'],
+    [',net=host', '--stint does not know ""'],
+    ['net=host,net=host', '--stint got a key twice: "net=host"'],
+    ['toString=x', '--stint does not know "toString=x"'],
+    ['__proto__=x', '--stint does not know "__proto__=x"'],
+  ])('%j is refused as the plugin refuses it', async (text, message) => {
+    expect(await said(() => parseOptions(text))).toBe(`E_BAD_OPTION: ${message}`)
+  })
+})
+
+describe('states', () => {
+  const tables = { checkpoint: checkpointMoves, member: memberMoves } as const
+
+  test.each([
+    ['checkpoint', ['dumping', 'prepared', 'sealed', 'committed', 'requeued']],
+    ['checkpoint', ['dumping', 'prepared', 'committed', 'sealed']],
+    ['checkpoint', ['dumping', 'prepared', 'sealed', 'committed', 'aborted']],
+    ['member', ['opening', 'running', 'dumping', 'held', 'ended']],
+    ['member', ['opening', 'restoring', 'running', 'dumping', 'running', 'ended']],
+  ] as const)('a %s may go %j', (kind, path) => {
+    const moves: Record<string, readonly string[]> = tables[kind]
+    for (const [index, to] of path.entries()) if (index > 0) assertMove(moves, path[index - 1] ?? '', to)
+  })
+
+  test.each([
+    ['checkpoint', 'dumping', 'sealed'], ['checkpoint', 'dumping', 'committed'], ['checkpoint', 'aborted', 'sealed'], ['checkpoint', 'requeued', 'aborted'],
+    ['member', 'opening', 'dumping'], ['member', 'held', 'dumping'], ['member', 'ended', 'running'], ['member', 'restoring', 'dumping'],
+  ] as const)('a %s must not go from %s to %s', async (kind, from, to) => {
+    const moves: Record<string, readonly string[]> = tables[kind]
+    expect(await said(() => { assertMove(moves, from, to) })).toBe(`E_INTERNAL: illegal move from ${from} to ${to}`)
+  })
+
+  test.each(Object.entries(tables))('every state of a %s but the last ones has a next step, and all are known', (_, moves: Record<string, readonly string[]>) => {
+    const states = Object.keys(moves)
+    for (const next of Object.values(moves)) for (const state of next) expect(states).toContain(state)
+    expect(states.filter((state) => moves[state]?.length === 0).sort()).toEqual(states.filter((state) => ['aborted', 'requeued', 'ended'].includes(state)).sort())
+  })
+})
+
+describe('the deadline', () => {
+  const rules = { safety: 2, marginSeconds: 5, assumedBytesPerSecond: 200e6 }
+
+  test('is the end less the prediction with its safety and the margin', () => {
+    expect(actAt(1000, 10, rules)).toBe(975)
+  })
+
+  test('assumes a rate while none was measured', () => {
+    expect(predictSeconds(400e6, [], rules)).toBe(2.5)
+  })
+
+  test('counts on the slower measurements', () => {
+    expect(predictSeconds(1e9, [1e9, 100e6, 1e9, 1e9], rules)).toBeCloseTo(1.5)
+    expect(predictSeconds(1e9, [1e9, 100e6, 100e6, 100e6], rules)).toBeCloseTo(10.5)
+    expect(predictSeconds(1e9, [500e6], rules)).toBeCloseTo(2.5)
+  })
+
+  test('does not change the order of the measurements it was given', () => {
+    const measured = [3, 1, 2]
+    predictSeconds(1, measured, rules)
+    expect(measured).toEqual([3, 1, 2])
+  })
+
+  test('is looked at ever closer, never later than half the way', () => {
+    expect([1e6, 60, 20, 1, 0.1, 0, -5].map(nextLook)).toEqual([30, 30, 10, 0.5, 0.2, 0.2, 0.2])
+  })
+})
+
+describe('addresses', () => {
+  test.each(['0.0.0.0', '100.64.0.1', '255.255.255.255'])('%s is read and written', (text) => {
+    expect(formatIpv4(parseIpv4(text))).toBe(text)
+  })
+
+  test.each(['', '1.2.3', '1.2.3.', '1.2.3.4.5', '1.2.3.256', '1.2.3.-1', '1.2.3. 4', '0x1.2.3.4', '1e1.2.3.4', 'a.b.c.d', '::1'])('%j is no address', async (text) => {
+    expect(await said(() => parseIpv4(text))).toBe(`E_BAD_CONFIG: "${text}" is no IPv4 address`)
+  })
+
+  test('of a job is the same everywhere and leaves room for its members', () => {
+    expect(allotAddress('100.64.0.0/10', 5, new Set())).toBe('100.64.1.65')
+    expect(allotAddress('100.64.0.0/10', 6, new Set())).toBe('100.64.1.129')
+  })
+
+  test('moves on while another sandbox has it, past the end of the pool as well', () => {
+    expect(allotAddress('10.0.0.0/25', 0, new Set(['10.0.0.1']))).toBe('10.0.0.65')
+    expect(allotAddress('10.0.0.0/25', 1, new Set(['10.0.0.65']))).toBe('10.0.0.1')
+  })
+
+  test('stay in the pool for every job id', () => {
+    for (const id of [1, 2 ** 16 - 1, 2 ** 31, 2 ** 32 - 1]) expect(allotAddress('100.64.0.0/10', id, new Set())).toMatch(/^100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./)
+  })
+
+  test('used up are an error to retry', async () => {
+    expect(await said(() => allotAddress('10.0.0.0/25', 9, new Set(['10.0.0.1', '10.0.0.65'])))).toBe('E_BUSY: network.pool 10.0.0.0/25 is used up on this node')
+    expect(errorKinds.E_BUSY.retryable).toBe(true)
+  })
+
+  test.each(['10.0.0.0', '10.0.0.0/', '10.0.0.0/7', '10.0.0.0/26', '10.0.0.0/33', '10.0.0.0/-1', '10.0.0.0/8.5', '10.0.0.0/8/9', '10.0.0.64/25', '10.0.0/8', '/8', ''])('%j is no pool', async (pool) => {
+    expect(await said(() => allotAddress(pool, 1, new Set()))).toContain('E_BAD_CONFIG: network.pool')
+  })
+})
+
+describe('an open file', () => {
+  const rules = { sharedPaths: ['/scratch'], systemPaths: ['/usr', '/etc'] }
+
+  test.each([
+    ['/tmp/x', 'ext4', true, 'private'], ['/dev/shm/x', 'tmpfs', true, 'private'], ['/tmpx', 'ext4', true, 'local'],
+    ['/home/a', 'nfs4', true, 'shared'], ['/home/a', 'lustre', false, 'shared'], ['/scratch/x', 'ext4', true, 'shared'], ['/scratchy/x', 'ext4', true, 'local'],
+    ['/proc/1/maps', 'proc', false, 'kernel'], ['/dev/null', 'ext4', true, 'kernel'], ['/x', 'mqueue', true, 'kernel'],
+    ['/usr/lib/libc.so.6', 'ext4', false, 'system'], ['/usr/lib/libc.so.6', 'ext4', true, 'local'], ['/usrlocal/x', 'ext4', false, 'local'], ['/', 'ext4', false, 'system'],
+    ['/home/a', undefined, false, 'local'],
+  ])('%s on %s, writable %s, is %s', (path, type, writable, expected) => {
+    expect(placeOf(path, type, writable, rules)).toBe(expected)
+  })
+})
+
+describe('a fault to inject', () => {
+  test.each([undefined, '', 'sealed', 'sealed:', ':/x', 'nowhere:/x'])('%j is none', (text) => {
+    expect(parseFault(text)).toBeUndefined()
+  })
+
+  test('has a known point and a file', () => {
+    expect(parseFault('sealed:/run/once')).toEqual({ point: 'sealed', onceFile: '/run/once' })
+  })
+})
+
+describe('a thrown value', () => {
+  test('with a code of the catalogue stays what it is', () => {
+    const error = new StintError('E_BUSY', 'x')
+    expect(asStintError(error)).toBe(error)
+    expect(error.hint).toBe(errorKinds.E_BUSY.hint)
+  })
+
+  test.each([new Error('m'), 'm', { message: 'm' }, Object.assign(new Error('m'), { code: 'ENOENT' }), Object.assign(new Error('m'), { code: 'toString' }), Object.assign(new Error('m'), { code: 5 })])(
+    'that is none of ours becomes E_INTERNAL with its cause', (thrown) => {
+      const error = asStintError(thrown)
+      expect([error.code, error.message, error.cause]).toEqual(['E_INTERNAL', 'm', thrown])
+    },
+  )
+
+  test.each([undefined, null, {}, { code: 'constructor' }])('%j is no coded error', (thrown) => {
+    expect(isStintError(thrown)).toBe(false)
+  })
+
+  test('of Node.js has a system code', () => {
+    expect([systemCode(Object.assign(new Error(), { code: 'ENOENT' })), systemCode('ENOENT'), systemCode(null)]).toEqual(['ENOENT', undefined, undefined])
+  })
+})

@@ -1,0 +1,83 @@
+import { beforeAll, describe, expect, test } from '@jest/globals'
+import { readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { generate } from '../../docs/generate.ts'
+import { settingTable } from '../../daemon/core/config.ts'
+import { errorKinds } from '../../daemon/core/errors.ts'
+
+/** What is made from the code agrees with it, both ways. */
+
+const root = join(import.meta.dirname, '..', '..')
+
+/** Texts of all files below folders whose names match, by path. */
+function texts(folders: readonly string[], matches: RegExp): Map<string, string> {
+  return new Map(folders.flatMap((folder) => readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && matches.test(entry.name))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .map((path) => [path.slice(root.length + 1), readFileSync(path, 'utf8')] as const)))
+}
+
+describe('generated files', () => {
+  let generated: Readonly<Record<string, string>>
+
+  beforeAll(async () => {
+    generated = await generate()
+  })
+
+  test.each(['docs/reference/configuration.md', 'docs/reference/errors.md', 'docs/reference/cli.md', 'docs/reference/openapi.json', 'slurm-scripts/snippets/stint.toml'])(
+    '%s is as `npm run docs` makes it', (path) => {
+      expect(readFileSync(join(root, path), 'utf8')).toBe(generated[path])
+    },
+  )
+})
+
+describe('the catalogue of errors', () => {
+  const sources = texts(['daemon', 'plugins'], /\.(ts|c|h)$/)
+  const codes = (text: string): string[] => text.match(/\bE_[A-Z]+(?:_[A-Z]+)*\b(?!_?\*)/g) ?? []
+
+  test('every code in sources, scripts and pages is in the catalogue', () => {
+    const used = [...sources, ...texts(['docs', 'slurm-scripts', 'tests/cluster'], /\.(md|sh|ts)$/)].flatMap(([path, text]) => codes(text).map((code) => ({ path, code })))
+    expect(used.length).toBeGreaterThan(50)
+    expect(used.filter(({ code }) => !Object.hasOwn(errorKinds, code))).toEqual([])
+  })
+
+  test('every code of the catalogue is used', () => {
+    const used = new Set([...sources].filter(([path]) => path !== 'daemon/core/errors.ts').flatMap(([, text]) => codes(text.replace(/^\s*(\/?\*|\/\/).*$/gm, ''))))
+    expect(Object.keys(errorKinds).filter((code) => !used.has(code))).toEqual([])
+  })
+
+  test.each(Object.entries(errorKinds))('%s has a status, an exit code and a hint that ends as a sentence', (_, { http, exit, hint }) => {
+    expect(http).toBeGreaterThanOrEqual(400)
+    expect(http).toBeLessThan(600)
+    expect(exit).toBeGreaterThan(1) // 1 is the finding of `stint doctor`.
+    expect(exit).toBeLessThan(126)
+    expect(hint).toMatch(/\S{2}\.$/)
+  })
+})
+
+describe('the table of settings', () => {
+  const sources = [...texts(['daemon'], /\.ts$/)].filter(([path]) => path !== 'daemon/core/config.ts').map(([, text]) => text).join('\n')
+
+  const names = Object.entries(settingTable).flatMap(([section, keys]) => Object.keys(keys).map((key) => `${section}.${key}`))
+  /** Settings that nothing obeys yet: red here once something does. */
+  const unread = ['store.keep_days']
+
+  function isRead(name: string): boolean {
+    const [section, key] = name.split('.')
+    const byPart = new RegExp(`\\{[^}\\n]*\\b${key ?? ''}\\b[^}\\n]*\\} = [\\w.]*config\\.${section ?? ''}\\b`)
+    return new RegExp(`\\b${section ?? ''}\\.${key ?? ''}\\b`).test(sources) || byPart.test(sources)
+  }
+
+  test.each(names.filter((name) => !unread.includes(name)))('%s is read by something', (name) => {
+    expect(isRead(name)).toBe(true)
+  })
+
+  test.failing.each(unread)('%s is read by something', (name) => {
+    expect(isRead(name)).toBe(true)
+  })
+
+  test('a measure has its unit in its name', () => {
+    const measures = Object.values(settingTable).flatMap((keys) => Object.entries(keys)).filter(([, { default: value }]) => typeof value === 'number').map(([key]) => key)
+    expect(measures.filter((key) => !/_(seconds|days|mb|mb_per_second)$/.test(key))).toEqual(['mtu', 'safety', 'attempts'])
+  })
+})
