@@ -1,10 +1,12 @@
 import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { schedule } from 'node-cron'
 import { pino, type Logger } from 'pino'
 import { CriuEngine } from '../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../plugins/stores/posix/store.ts'
 import type { Context } from './actions/context.ts'
+import { reclaimQuietly } from './actions/reclaim.ts'
 import { clearEndedSandboxes } from './actions/recover.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
 import type { Config } from './core/config.ts'
@@ -29,6 +31,13 @@ function faultHook(log: Logger): FaultHook {
     log.warn({ point }, 'ending here as asked by STINT_FAULT')
     process.kill(process.pid, 'SIGKILL')
   }
+}
+
+/** Once a day, at a minute of this node's own: not all nodes ask slurmctld at once. */
+function reclaimDaily(context: Context): Disposable {
+  const minute = Buffer.from(context.node).reduce((sum, byte) => (sum * 31 + byte) % 240, 0)
+  const task = schedule(`${minute % 60} ${2 + Math.floor(minute / 60)} * * *`, () => reclaimQuietly(context), { noOverlap: true })
+  return { [Symbol.dispose]: () => { void task.destroy() } }
 }
 
 /**
@@ -56,6 +65,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   await network.prepareNode()
   store.removeUnfinished()
   clearEndedSandboxes(context)
+  stack.use(reclaimDaily(context))
   stack.use(await serveSandboxes(context))
   stack.use(await serveApi(context))
   log.info({ node: context.node, criu: context.criuVersion, store: store.name }, 'stintd is ready')

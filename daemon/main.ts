@@ -1,10 +1,25 @@
 import { parseArgs } from 'node:util'
 import { boot } from './boot.ts'
 import { defaultConfigPath, loadConfig } from './config-file.ts'
-import { asStintError, errorKinds } from './core/errors.ts'
+import { StintError, asStintError, errorKinds } from './core/errors.ts'
+
+const usage = `Usage: stintd [--config FILE]\n\nThe daemon of this node; FILE is ${defaultConfigPath} by default. \`stint config show\` lists every key.\n`
+
+/** @throws StintError E_BAD_REQUEST */
+function readArguments(): { config: string; help: boolean } {
+  try {
+    return parseArgs({ options: { config: { type: 'string', default: defaultConfigPath }, help: { type: 'boolean', short: 'h', default: false } } }).values
+  } catch (cause) {
+    throw new StintError('E_BAD_REQUEST', asStintError(cause).message, { cause, hint: 'See `stintd --help`.' })
+  }
+}
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { config: { type: 'string', default: defaultConfigPath } } })
+  const values = readArguments()
+  if (values.help) {
+    process.stdout.write(usage)
+    return
+  }
   const config = loadConfig(values.config)
   const stopping = new AbortController()
   const { promise, resolve } = Promise.withResolvers<undefined>()

@@ -7,12 +7,12 @@ const SIGTERM = 15
 const SIGUSR1 = 10
 
 /**
- * A SIGTERM by preemption is answered with a checkpoint; one by scancel or a user goes through. The state alone does not
- * tell: while processes are being ended it is COMPLETING whatever the reason.
+ * A SIGTERM by preemption or requeue is answered with a checkpoint; one by scancel or a user goes through. The state alone
+ * does not tell: while processes are being ended it is COMPLETING whatever the reason. A requeue counts the restart at once.
  */
-async function isPreemption(context: Context, sandbox: Sandbox): Promise<boolean> {
+async function isRequeue(context: Context, sandbox: Sandbox): Promise<boolean> {
   const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
-  return job?.preemptTime !== undefined || job?.state === 'PREEMPTED'
+  return job !== undefined && (job.preemptTime !== undefined || job.state === 'PREEMPTED' || job.restarts > sandbox.restarts)
 }
 
 function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' | 'preemption', otherwise: () => void): void {
@@ -32,7 +32,7 @@ async function answerSignal(context: Context, sandbox: Sandbox, message: Message
   else if (number === SIGUSR1 && sandbox.options.signal === 'doorbell') {
     drop()
     saveInBackground(context, sandbox, 'signal', () => undefined)
-  } else if (number === SIGTERM && (await isPreemption(context, sandbox))) {
+  } else if (number === SIGTERM && (await isRequeue(context, sandbox))) {
     drop()
     saveInBackground(context, sandbox, 'preemption', pass)
   } else pass()

@@ -11,6 +11,7 @@ import { carryOut } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { exclusively } from './exclusively.ts'
 import { assertNoObstacles, assertTreeComplete, observe, type Observation } from './observe.ts'
+import { markSaved } from './mark-saved.ts'
 import { pruneImages } from './prune.ts'
 import { requeue } from './requeue.ts'
 
@@ -94,6 +95,7 @@ async function saveAndKeep(context: Context, sandbox: Sandbox, attempt: Attempt,
   await commit(context, sandbox, attempt, prepared)
   context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
   await seal(context, sandbox, attempt)
+  await markSaved(context, sandbox.run.job_id, attempt.row.number).catch((error: unknown) => { context.log.warn({ err: error, job: sandbox.run.job_id }, 'Slurm has no note of this checkpoint') })
 }
 
 /** From frozen to saved. Any fault before the commit aborts: the payload resumes. */

@@ -93,13 +93,18 @@ async function checkSlurmSettings(context: Context): Promise<Finding[]> {
   return [
     finding('Slurm version', true, config.get('SLURM_VERSION') ?? 'unknown', ''),
     finding('requeue allowed', requeue === '1', `JobRequeue=${requeue ?? '?'}`, 'Set JobRequeue=1 in slurm.conf, or users submit with --requeue.', 'warning'),
-    finding('open mode', append === '1', `JobFileAppend=${append ?? '?'}`, 'Set JobFileAppend=1 in slurm.conf, or users submit with --open-mode=append; else a requeue truncates their output.', 'warning'),
+    finding('open mode', append === '1', `JobFileAppend=${append ?? '?'}`, 'Set JobFileAppend=1 in slurm.conf, or users submit with --open-mode=append; else output files must travel with every image.', 'warning'),
   ]
 }
 
-/** Writable, and how fast: a probe file written and flushed, its rate kept for predictions. */
-function checkStore(context: Context): Finding[] {
+/** Whether it is there, writable and has room. */
+function checkStore(context: Context): Finding {
   context.store.assertUsable(probeBytes)
+  return finding('image store', true, context.config.store.path, '')
+}
+
+/** How fast: a probe file written and flushed. */
+function probeStore(context: Context): Finding {
   const path = join(context.config.store.path, `.probe-${context.node}`)
   const chunk = Buffer.alloc(4 * 2 ** 20, 0x5a)
   const started = performance.now()
@@ -113,13 +118,15 @@ function checkStore(context: Context): Finding[] {
   }
   const rate = probeBytes / ((performance.now() - started) / 1000)
   const assumed = context.config.deadline.assumed_mb_per_second * 1e6
-  return [
-    finding('image store', true, `${context.config.store.path}, ${Math.round(rate / 1e6)} MB/s`, ''),
-    finding('store rate', rate >= assumed, `${Math.round(rate / 1e6)} MB/s measured, ${Math.round(assumed / 1e6)} assumed`, 'Lower deadline.assumed_mb_per_second, so that first checkpoints are not late.', 'warning'),
-  ]
+  return finding('store rate', rate >= assumed, `${Math.round(rate / 1e6)} MB/s measured, ${Math.round(assumed / 1e6)} assumed`, 'Lower deadline.assumed_mb_per_second, so that first checkpoints are not late.', 'warning')
 }
 
-const checks: readonly { subject: string; run: (context: Context) => Promise<Finding | Finding[]> | Finding | Finding[] }[] = [
+interface NodeCheck {
+  readonly subject: string
+  readonly run: (context: Context) => Promise<Finding | Finding[]> | Finding | Finding[]
+}
+
+const checks: readonly NodeCheck[] = [
   { subject: 'kernel', run: () => finding('kernel', true, release(), '') },
   { subject: 'CRIU version', run: checkCriuVersion },
   { subject: 'time namespace', run: (context) => checkFeature(context, 'timens', 'time namespace', 'Use a kernel with CONFIG_TIME_NS, or CLOCK_MONOTONIC jumps when a job moves.', 'warning') },
@@ -131,10 +138,13 @@ const checks: readonly { subject: string; run: (context: Context) => Promise<Fin
   { subject: 'image store', run: checkStore },
 ]
 
+/** Writes 64 MiB: for root alone. */
+const storeProbe: NodeCheck = { subject: 'store rate', run: probeStore }
+
 /** Every precondition on this node; a check that cannot be made is a fault with its error as the finding. */
-export async function examine(context: Context): Promise<Finding[]> {
+export async function examine(context: Context, options: { readonly probeStore: boolean }): Promise<Finding[]> {
   const findings: Finding[] = []
-  for (const check of checks) {
+  for (const check of options.probeStore ? [...checks, storeProbe] : checks) {
     try {
       findings.push(...[await check.run(context)].flat())
     } catch (cause) {

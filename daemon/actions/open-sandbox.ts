@@ -17,6 +17,7 @@ import { parkJob } from './park.ts'
 import { removeImages } from './prune.ts'
 import { restorableImages, restore } from './restore.ts'
 import { handleMessage } from './answer-guard.ts'
+import { isMarkedSaved } from './mark-saved.ts'
 
 const SIGUSR1 = 10
 /** How long the plugin may take from the answer to its mounts. */
@@ -30,6 +31,8 @@ interface Claim {
   readonly pid: number
   readonly startTime: number
   readonly restarts: number
+  /** Slurm remembers a checkpoint of it. */
+  readonly saved: boolean
   readonly requeue: boolean
   /** Milliseconds since 1970; null for a job without limit. */
   readonly end: number | null
@@ -69,12 +72,16 @@ async function verifyClaim(context: Context, link: GuardLink, message: Message):
   if (job.uid !== need('uid')) throw new StintError('E_NOT_VERIFIED', `job ${jobId} belongs to uid ${job.uid}`)
   const optionsText = word(message, 'options') ?? ''
   return {
-    jobId, pid, uid: job.uid, gid: need('gid'), startTime: stat.startTime, restarts: job.restarts, requeue: job.requeue,
+    jobId, pid, uid: job.uid, gid: need('gid'), startTime: stat.startTime, restarts: job.restarts, saved: isMarkedSaved(job), requeue: job.requeue,
     end: job.endTime === undefined ? null : job.endTime * 1000, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '', truncated: truncatedOutputs(pid), payloadPlace: trackingPlace(places),
   }
 }
 
-/** The run this stint belongs to, and whether it continues from an image. */
+/**
+ * The run this stint belongs to, and whether it continues from an image.
+ * @throws StintError E_NO_CHECKPOINT when there is none although the job was saved: started afresh it would redo, and
+ *   overwrite, what it has done
+ */
 function findRun(context: Context, claim: Claim): { run: NewRun; restoring: boolean } {
   const image = claim.restarts > 0 ? restorableImages(context, claim.jobId, claim.uid, claim.restarts)[0] : undefined
   if (image !== undefined) {
@@ -87,6 +94,7 @@ function findRun(context: Context, claim: Claim): { run: NewRun; restoring: bool
       },
     }
   }
+  if (claim.restarts > 0 && claim.saved) throw new StintError('E_NO_CHECKPOINT', `the job was saved, but ${context.store.name} on ${context.node} has no checkpoint of it`)
   // An earlier job had this id: slurmctld says that this one starts for the first time.
   if (claim.restarts === 0) for (const stale of new Set(context.store.list(claim.jobId).map((i) => i.manifest.run))) removeImages(context, claim.jobId, stale)
   const taken = new Set([...context.sandboxes.values()].map((s) => s.run.address))
@@ -197,7 +205,7 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     context.log.error({ err: error, peer: link.peer }, 'sandbox not opened')
     if (memberId !== undefined) abandonMember(context, memberId)
     const jobId = numberWord(message, 'job')
-    if (restoring && jobId !== undefined) {
+    if ((restoring || error.code === 'E_NO_CHECKPOINT') && jobId !== undefined) {
       link.send('park', { code: error.code, message: `${error.message}; the job is held` })
       await parkJob(context, jobId, error)
     } else link.send('refuse', { code: error.code, message: `${error.message}; the job runs without checkpoints. ${error.hint}` })

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
+import { markSaved } from './mark-saved.ts'
 
 /** Slurm states in which a requeue is already under way or has happened. */
 const requeuedStates = new Set(['PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SPECIAL_EXIT', 'CONFIGURING'])
@@ -15,6 +16,7 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
   const jobId = sandbox.run.job_id
   for (;;) {
     try {
+      await markSaved(context, jobId, context.catalogue.checkpoints.require(checkpointId).number)
       await context.scontrol.requeue(jobId)
       break
     } catch (error) {

@@ -39,9 +39,11 @@ export class SandboxNetwork {
       `    ip saddr ${this.#pool} ip daddr != ${this.#pool} masquerade`,
       '  }',
       '  chain forward {',
-      // Runs share the pool but not each other's addresses: no traffic from sandbox to sandbox through the node.
+      // Runs share the pool but not each other's addresses: no traffic from sandbox to sandbox through the node. Who routes
+      // the pool to this node does not get in either: a sandbox opens its connections itself.
       '    type filter hook forward priority filter; policy accept;',
       `    ip saddr ${this.#pool} ip daddr ${this.#pool} drop`,
+      `    ip daddr ${this.#pool} ct state new drop`,
       '  }',
       '}',
     ].join('\n')

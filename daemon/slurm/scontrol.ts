@@ -12,6 +12,8 @@ export interface SlurmJob {
   readonly preemptTime: number | undefined
   readonly nodes: string
   readonly batchHost: string | undefined
+  /** What root has noted on the job (AdminComment); empty when nothing. */
+  readonly adminComment: string
 }
 
 /** `2026-11-23T20:15:00` in the local zone, as scontrol prints it; undefined for Unknown, None, N/A. */
@@ -21,13 +23,18 @@ export function parseSlurmTime(text: string | undefined): number | undefined {
   return Number.isNaN(milliseconds) ? undefined : milliseconds / 1000
 }
 
+/** Of an array, `show job` prints every task. */
+function recordsOf(text: string, jobId: number): string[] {
+  return text.split(/^(?=JobId=)/m).filter((record) => record.startsWith(`JobId=${jobId} `))
+}
+
 /**
  * What scontrol itself wrote about a job, without the user's texts: the name stands before it, command, directories and
- * comment after it, all of them unquoted. Of an array, `show job` prints every task.
+ * comment after it, all of them unquoted.
  * @throws StintError E_SLURM when it is not there, or the user's texts look like it
  */
 function ownFields(text: string, jobId: number): string {
-  const records = text.split(/^(?=JobId=)/m).filter((record) => record.startsWith(`JobId=${jobId} `))
+  const records = recordsOf(text, jobId)
   const before = records.map((record) => record.split(/\s(?=Command=|WorkDir=)/, 1)[0] ?? '')
   const owners = before.flatMap((record) => [...record.matchAll(/\sUserId=\S*\(\d+\)\s+GroupId=/g)].map((match) => record.slice(match.index)))
   const [fields] = owners
@@ -53,6 +60,7 @@ export function parseJob(text: string, jobId: number): SlurmJob {
     preemptTime: parseSlurmTime(fields.get('PreemptTime')),
     nodes: fields.get('NodeList') ?? '',
     batchHost: fields.get('BatchHost'),
+    adminComment: /\sAdminComment=(.*?)(?=\s[A-Za-z/:_]+=|\s*$)/.exec(recordsOf(text, jobId).join(''))?.[1] ?? '',
   }
 }
 
@@ -89,6 +97,16 @@ export class Scontrol {
     return parseJob(await this.#call('show', 'job', '-o', String(jobId)), jobId)
   }
 
+  /** The job, or undefined when slurmctld has forgotten it. @throws StintError E_SLURM when slurmctld does not answer */
+  async findJob(jobId: number): Promise<SlurmJob | undefined> {
+    try {
+      return await this.showJob(jobId)
+    } catch (error) {
+      if (asStintError(error).message.includes('Invalid job id specified')) return undefined
+      throw error
+    }
+  }
+
   /** Puts a running job back into the queue under its id; its processes are ended by Slurm. */
   async requeue(jobId: number): Promise<void> {
     await this.#call('requeue', String(jobId))
@@ -98,6 +116,11 @@ export class Scontrol {
   async requeueHold(jobId: number, comment: string): Promise<void> {
     await this.#call('requeuehold', String(jobId))
     await this.#call('update', `jobid=${jobId}`, `comment=${comment}`)
+  }
+
+  /** Notes something on a job where only root can; it stays over requeues. */
+  async setAdminComment(jobId: number, comment: string): Promise<void> {
+    await this.#call('update', `jobid=${jobId}`, `admincomment=${comment}`)
   }
 
   /** slurm.conf as slurmctld runs it. */

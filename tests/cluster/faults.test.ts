@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, on, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cluster, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 
@@ -89,4 +89,41 @@ describe('the image store', () => {
       }
     }, 2 * minute)
   }
+
+  test('is missing when a saved job comes back: the job is held, not started afresh; released with the store there it goes on', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n1', script: counter(60) })
+    await untilRunning(job)
+    await untilState('n1', job, 'running')
+    await on('n1', `sleep 2; stint checkpoint ${job}`)
+    await on('n2', 'mkdir -p /tmp/empty && chmod 700 /tmp/empty && mount --bind /tmp/empty /shared/stint')
+    try {
+      await until(`job ${job} is requeued`, 30, async () => (await showJob(job)).get('JobState') === 'PENDING')
+      await on('ctl', `scontrol update jobid=${job} nodelist=n2`)
+      const held = await until(`job ${job} is held`, 60, async () => {
+        const fields = await showJob(job)
+        return fields.get('JobState') === 'PENDING' && fields.get('Priority') === '0' ? fields : undefined
+      })
+      expect(held.get('Reason')).toMatch(/held/i)
+      expect(await on('ctl', `scontrol show job ${job} | grep Comment=`)).toMatch(/E_NO_CHECKPOINT/)
+    } finally {
+      await on('n2', 'umount /shared/stint')
+    }
+    await on('ctl', `scontrol release ${job}`)
+    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('3:0')
+    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(60))
+  }, 4 * minute)
+})
+
+describe('scontrol requeue', () => {
+  test('by an admin saves the job first: it goes on where it was', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10', script: counter(60) })
+    const node = await untilRunning(job)
+    await untilState(node, job, 'running')
+    await on(node, 'sleep 2')
+    await on('ctl', `scontrol requeue ${job}`)
+    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('3:0')
+    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(60))
+  }, 3 * minute)
 })

@@ -19,32 +19,46 @@ async function submitHog(megabytes: number, seconds: number, time: number): Prom
   return { job, node, directory }
 }
 
-/** Seconds of a plain `criu dump` of the same payload into the same file system, CRIU where it must be for that. */
-async function bareDump(node: string, megabytes: number): Promise<number> {
-  const [started = NaN, ended = NaN] = (await on(node, `set -e
+/**
+ * Makes the hypervisor give its memory back first: page cache that is touched for the first time runs at a fifth of the
+ * speed, and whichever variant comes first would pay for both.
+ */
+async function warmMemory(node: string): Promise<void> {
+  await on(node, 'dd if=/dev/zero of=/shared/stint/warm bs=1M count=2200 status=none; sync -f /shared/stint; rm /shared/stint/warm')
+}
+
+/** A plain `criu dump` of the same payload into the same file system, CRIU where it must be for that: seconds until it ends, and until its files are on the device. */
+async function bareDump(node: string, megabytes: number): Promise<{ dumped: number; flushed: number }> {
+  const [started = NaN, dumped = NaN, flushed = NaN] = (await on(node, `set -e
     pid=$(pgrep -f 'hog.py ${megabytes}' | head -n 1); uid=$(stat -c %u /proc/$pid)
     mkdir -m 777 /shared/stint/bare; trap 'rm -rf /shared/stint/bare' EXIT
     date +%s.%N
     nsenter --target=$pid --pid --mount --net --uts --wd=/ -- setpriv --reuid=$uid --regid=$uid --clear-groups --inh-caps=${capabilities} --ambient-caps=${capabilities} -- \\
       criu dump --unprivileged --no-default-config --tree 1000 --images-dir /shared/stint/bare --log-file dump.log -v4 --manage-cgroups=ignore \\
       --tcp-established --network-lock=skip --file-locks --leave-running
+    date +%s.%N
+    sync /shared/stint/bare/*
     date +%s.%N`)).split('\n').map(Number)
-  return ended - started
+  return { dumped: dumped - started, flushed: flushed - started }
 }
 
 describe('a job with 2 GB of resident memory', () => {
-  test('is saved within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
-    const { job, node, directory } = await submitHog(2000, 60, 10)
-    const frozen: number[] = []
-    const bare: number[] = []
+  test('is frozen and saved within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
+    const { job, node, directory } = await submitHog(2000, 90, 10)
+    const bare: { dumped: number; flushed: number }[] = []
     for (let n = 0; n < 3; n++) {
+      await warmMemory(node)
       bare.push(await bareDump(node, 2000))
+      await warmMemory(node)
       await on(node, `stint checkpoint ${job} --keep-running`)
-      const newest = (await status(node, job))?.checkpoints.at(-1)
-      frozen.push((newest?.frozenMs ?? NaN) / 1000)
     }
-    console.log(`bare criu dump ${bare.map((s) => s.toFixed(2)).join(' ')} s; checkpoint ${frozen.map((s) => s.toFixed(2)).join(' ')} s`, JSON.stringify((await status(node, job))?.checkpoints))
-    expect(median(frozen)).toBeLessThan(1.25 * median(bare))
+    const ours = (await status(node, job))?.checkpoints ?? []
+    const [dumped, flushed] = [median(bare.map((b) => b.dumped)), median(bare.map((b) => b.flushed))]
+    const [frozen, sealed] = [median(ours.map((c) => c.frozenMs / 1000)), median(ours.map((c) => c.seconds))]
+    console.log(`medians of 3, seconds: bare criu dump ${dumped.toFixed(2)}, flushed ${flushed.toFixed(2)}; checkpoint frozen ${frozen.toFixed(2)}, sealed ${sealed.toFixed(2)}`)
+    expect(ours).toHaveLength(3)
+    expect(frozen).toBeLessThan(1.25 * dumped)
+    expect(sealed).toBeLessThan(1.25 * flushed)
     expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
     expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE True')
   }, 5 * minute)

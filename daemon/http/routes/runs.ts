@@ -1,7 +1,7 @@
 import { Type } from 'typebox'
 import { checkpoint } from '../../actions/checkpoint.ts'
 import type { Context, Sandbox } from '../../actions/context.ts'
-import { observe } from '../../actions/observe.ts'
+import { check } from '../../actions/check.ts'
 import type { Run } from '../../catalogue/runs.ts'
 import { StintError } from '../../core/errors.ts'
 import { CheckView, CheckpointRequest, CheckpointView, JobParams, RunView, errorResponses } from '../schemas.ts'
@@ -58,7 +58,7 @@ export function addRunRoutes(api: Api, context: Context): void {
   }, async (request) => {
     const sandbox = await requireSandbox(context, request.params.job)
     assertMayAct(request, sandbox.run.uid)
-    const found = observe(context, sandbox)
+    const found = await check(context, sandbox)
     return { job: request.params.job, processes: found.processes, bytes: found.bytes, predictedSeconds: found.predictedSeconds, carried: [...found.carried], obstacles: [...found.obstacles] }
   })
 

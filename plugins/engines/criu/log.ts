@@ -57,7 +57,7 @@ const remedies: readonly Remedy[] = [
   },
   {
     pattern: /nested user namespace|Can't make userns id/,
-    remedy: 'The job runs a program in a user namespace (rootless container, bubblewrap, unshare -U, browser sandbox). Start it without, or start the container through stint.',
+    remedy: 'The job runs a program in a user namespace (rootless container, bubblewrap, unshare -U, browser sandbox). Start it without.',
   },
   {
     pattern: /send_fds failed \(-22\)|io_uring/,
@@ -93,7 +93,7 @@ const remedies: readonly Remedy[] = [
   },
   {
     pattern: /No space left on device|Disk quota exceeded/,
-    remedy: 'The checkpoint store is full. Free space or remove old checkpoints (stint ls), then save again.',
+    remedy: 'The checkpoint store is full. Free space or remove old checkpoints (`stint images` shows who uses it), then save again.',
   },
   {
     pattern: /Read-only file system/,

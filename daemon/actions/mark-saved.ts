@@ -1,0 +1,20 @@
+import type { SlurmJob } from '../slurm/scontrol.ts'
+import type { Context } from './context.ts'
+
+const prefix = 'stint: saved as checkpoint '
+
+/**
+ * Notes in Slurm that a job has a checkpoint: a node that cannot see the store must not take a saved job for a new one.
+ * A site's own note is left alone; such a job is not told apart then.
+ * @throws StintError E_SLURM
+ */
+export async function markSaved(context: Context, jobId: number, checkpoint: number): Promise<void> {
+  const { adminComment } = await context.scontrol.showJob(jobId)
+  if (adminComment !== '' && !adminComment.startsWith(prefix)) return
+  await context.scontrol.setAdminComment(jobId, `${prefix}${checkpoint}`)
+}
+
+/** Whether this job was saved before, by Slurm's own memory. */
+export function isMarkedSaved(job: SlurmJob): boolean {
+  return job.adminComment.startsWith(prefix)
+}
