@@ -14,6 +14,7 @@ import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
 import { serveApi } from './http/server.ts'
 import { CommandRunner } from './linux/command.ts'
 import { SandboxNetwork } from './linux/network.ts'
+import { notifyServiceManager } from './linux/service-manager.ts'
 import { serveSandboxes } from './sandbox/server.ts'
 import { Scontrol } from './slurm/scontrol.ts'
 
@@ -68,6 +69,9 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   stack.use(reclaimDaily(context))
   stack.use(await serveSandboxes(context))
   stack.use(await serveApi(context))
+  const serviceManager = process.env['NOTIFY_SOCKET']
+  notifyServiceManager('READY=1', serviceManager)
+  stack.defer(() => { notifyServiceManager('STOPPING=1', serviceManager) })
   log.info({ node: context.node, criu: context.criuVersion, store: store.name }, 'stintd is ready')
   return stack.move()
 }

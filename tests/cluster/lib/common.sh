@@ -9,8 +9,8 @@ NODE_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 # die MESSAGE [HINT]: what went wrong, and what to do next.
 die() {
-  printf 'cluster: %s\n' "$1" >&2
-  [[ -z ${2-} ]] || printf 'cluster: next: %s\n' "$2" >&2
+  printf '%s: %s\n' "${0##*/}" "$1" >&2
+  [[ -z ${2-} ]] || printf '%s: next: %s\n' "${0##*/}" "$2" >&2
   exit 1
 }
 

@@ -1,11 +1,17 @@
 # shellcheck shell=bash
 # The root file system below all nodes: a Debian tree made once for each state of its inputs, then only read.
+# ROOTFS_INPUTS: directories with a list `packages` and mmdebstrap hooks `setup` and `customize`, run in this order.
 
 # rootfs_path SUITE
 rootfs_path() {
   local hash
-  hash=$(cat "$HERE"/rootfs/* <(echo "$1" "${STINT_CLUSTER_MIRROR-}") | sha256sum)
+  hash=$({ rootfs_inputs; echo "$1" "${STINT_CLUSTER_MIRROR-}"; } | sha256sum)
   echo "$CACHE/rootfs-$1-${hash:0:12}"
+}
+
+rootfs_inputs() {
+  local dir
+  for dir in "${ROOTFS_INPUTS[@]}"; do cat "$dir"/*; done
 }
 
 # ensure_rootfs SUITE
@@ -27,14 +33,18 @@ ensure_rootfs() {
 
 # build_rootfs SUITE PATH: whole or not at all. Whatever mmdebstrap mounts goes with its mount namespace.
 build_rootfs() {
-  local suite=$1 path=$2 packages
-  packages=$(grep -v '^#' "$HERE/rootfs/packages" | xargs | tr ' ' ,)
+  local suite=$1 path=$2 packages dir hooks=()
+  packages=$(cat "${ROOTFS_INPUTS[@]/%//packages}" | grep -v '^#' | xargs | tr ' ' ,)
+  for dir in "${ROOTFS_INPUTS[@]}"; do
+    [[ ! -x $dir/setup ]] || hooks+=(--setup-hook="$dir/setup \"\$1\"")
+    [[ ! -x $dir/customize ]] || hooks+=(--customize-hook="$dir/customize \"\$1\"")
+  done
   rm -rf "$CACHE"/rootfs-*.new
   unshare --mount mmdebstrap --mode=root --format=directory --variant=apt --include="$packages" \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
     --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --setup-hook="$HERE/rootfs/setup \"\$1\"" --customize-hook="$HERE/rootfs/customize \"\$1\"" \
+    "${hooks[@]}" \
     "$suite" "$path.new" ${STINT_CLUSTER_MIRROR:+"$STINT_CLUSTER_MIRROR"} >"$path.log" 2>&1 ||
     { tail -n 20 "$path.log" >&2; die "the root file system could not be built" "read $path.log"; }
   mv "$path.new" "$path"
