@@ -24,7 +24,7 @@ export function notifyServiceManager(state: string, path: string | undefined): v
   if (path === undefined || !/^[/@]/.test(path)) return
   const libc = koffi.load('libc.so.6')
   const socket = libc.func('int socket(int, int, int)') as unknown as (domain: number, type: number, protocol: number) => number
-  const sendto = libc.func('ssize_t sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)') as unknown as
+  const sendto = libc.func('intptr_t sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)') as unknown as
     (fd: number, text: Buffer, length: number, flags: number, address: Buffer, addressLength: number) => number
   const close = libc.func('int close(int)') as unknown as (fd: number) => number
   // Node.js has no datagram sockets of the Unix domain.

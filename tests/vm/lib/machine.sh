@@ -61,7 +61,7 @@ enter_machine() {
   # The single quotes are meant: HOME is that of the user in the machine.
   # shellcheck disable=SC2016
   in_machine setpriv --reuid "$user" --regid "$user" --init-groups --reset-env -- \
-    sh -c 'cd && unset OLDPWD && case $USER in root) PATH='"$NODE_PATH"';; *) PATH=/usr/local/bin:/usr/bin:/bin;; esac && export PATH LANG=C.UTF-8 && exec "$@"' sh "$@"
+    sh -c 'cd && unset OLDPWD && case $USER in root) PATH='"$NODE_PATH"'; export NODE_COMPILE_CACHE=/var/cache/stint;; *) PATH=/usr/local/bin:/usr/bin:/bin;; esac && export PATH LANG=C.UTF-8 && exec "$@"' sh "$@"
 }
 
 forget_connection() {
