@@ -143,7 +143,7 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   await requeuable
   const { catalogue, store } = context
   const number = Math.max(catalogue.checkpoints.highestNumber(sandbox.run.id), ...store.list(sandbox.run.job_id).map((i) => i.manifest.checkpoint)) + 1
-  const draft = store.begin({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: number, member: 0 })
+  const draft = store.begin({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: number, member: 0 }, !options.keepRunning)
   const row = catalogue.transaction(() => {
     catalogue.members.move(sandbox.memberId, 'dumping', Date.now())
     catalogue.events.add(sandbox.run.id, Date.now(), 'checkpoint', { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, bytes: observation.bytes })

@@ -29,6 +29,8 @@
 /* PLAIN: the job runs without us. SILENT: no daemon to come to terms with. */
 enum outcome { IN_SANDBOX, PLAIN, SILENT };
 
+static bool entered;
+
 /* pid1 to the task: empty when its view is made, else what failed. */
 struct report {
     char fault[200];
@@ -190,9 +192,15 @@ static enum outcome try_long_enough(spank_t spank, struct opening *opening)
     }
 }
 
+bool sandbox_entered(void)
+{
+    return entered;
+}
+
 void sandbox_enter(spank_t spank, const char *options, int argc, char **argv)
 {
     static struct opening opening;
+    enum outcome outcome = PLAIN;
     /* The job's own srun and sbatch commands must not take the option for one of theirs. */
     (void)spank_unsetenv(spank, "SLURM_SPANK__SLURM_SPANK_OPTION_stint_stint");
     if (!opening_fill(spank, &opening, options, argc, argv))
@@ -201,6 +209,7 @@ void sandbox_enter(spank_t spank, const char *options, int argc, char **argv)
         tell_user("stint-init is missing on this node; the job runs without checkpoints");
     else if (!placement_wait(PLACEMENT_MS))
         tell_user("Slurm did not put this task into its cgroup; the job runs without checkpoints");
-    else if (try_long_enough(spank, &opening) == SILENT)
+    else if ((outcome = try_long_enough(spank, &opening)) == SILENT)
         tell_user("the daemon does not answer on this node; the job runs without checkpoints");
+    entered = outcome == IN_SANDBOX;
 }

@@ -2,6 +2,7 @@
 #define STINT_SANDBOX_H
 
 #include <slurm/spank.h>
+#include <stdbool.h>
 
 /*
  * Opens the sandbox of this batch task with the daemon. Returns in the process that shall run the user's script: this
@@ -9,5 +10,8 @@
  * stint-init.
  */
 void sandbox_enter(spank_t spank, const char *options, int argc, char **argv);
+
+/* Whether this process is script in its sandbox. */
+bool sandbox_entered(void);
 
 #endif

@@ -19,6 +19,7 @@ SPANK_PLUGIN(stint, 1)
 #include "options.h"
 #include "placement.h"
 #include "sandbox.h"
+#include "standard_streams.h"
 
 static char wanted_options[OPTIONS_MAX];
 static bool wanted;
@@ -99,6 +100,17 @@ int slurm_spank_task_init_privileged(spank_t spank, int argc, char **argv)
 {
     if (is_batch_step(spank))
         sandbox_enter(spank, wanted_options, argc, argv);
+    return 0;
+}
+
+/* The last callback before the script, as the user: slurmstepd has set the standard streams by now. */
+int slurm_spank_task_init(spank_t spank, int argc, char **argv)
+{
+    (void)spank;
+    (void)argc;
+    (void)argv;
+    if (sandbox_entered())
+        standard_streams_reopen();
     return 0;
 }
 

@@ -28,7 +28,11 @@ export interface ImageStore {
   readonly name: string
   /** @throws StintError E_STORE_UNUSABLE, E_STORE_FULL when an image of `bytes` would not fit */
   assertUsable(bytes: number): void
-  begin(key: ImageKey): ImageDraft
+  /**
+   * @param follow hash and flush while the engine still writes: sooner sealed, but the engine is slower, so not for a payload
+   *   that waits for it to run on
+   */
+  begin(key: ImageKey, follow: boolean): ImageDraft
   /** Sealed images of a job, or of all jobs; newest first. */
   list(job?: number): StoredImage[]
   /** Compares every file with the manifest. @throws StintError E_IMAGE_DAMAGED */

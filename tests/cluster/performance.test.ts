@@ -43,7 +43,7 @@ async function bareDump(node: string, megabytes: number): Promise<{ dumped: numb
 }
 
 describe('a job with 2 GB of resident memory', () => {
-  test('is frozen and saved within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
+  test('stands still, and is saved, within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
     const { job, node, directory } = await submitHog(2000, 90, 10)
     const bare: { dumped: number; flushed: number }[] = []
     for (let n = 0; n < 3; n++) {
@@ -52,16 +52,18 @@ describe('a job with 2 GB of resident memory', () => {
       await warmMemory(node)
       await on(node, `stint checkpoint ${job} --keep-running`)
     }
+    await warmMemory(node)
+    await on(node, `stint checkpoint ${job}`)
     const ours = (await status(node, job))?.checkpoints ?? []
     const [dumped, flushed] = [median(bare.map((b) => b.dumped)), median(bare.map((b) => b.flushed))]
-    const [frozen, sealed] = [median(ours.map((c) => c.frozenMs / 1000)), median(ours.map((c) => c.seconds))]
-    console.log(`medians of 3, seconds: bare criu dump ${dumped.toFixed(2)}, flushed ${flushed.toFixed(2)}; checkpoint frozen ${frozen.toFixed(2)}, sealed ${sealed.toFixed(2)}`)
-    expect(ours).toHaveLength(3)
+    const [frozen, sealed] = [median(ours.slice(0, 3).map((c) => c.frozenMs / 1000)), ours[3]?.seconds ?? NaN]
+    console.log(`seconds, medians of 3: bare criu dump ${dumped.toFixed(2)}, its files flushed ${flushed.toFixed(2)}; frozen with --keep-running ${frozen.toFixed(2)}; once: trigger to seal before a requeue ${sealed.toFixed(2)}`)
+    expect(ours).toHaveLength(4)
     expect(frozen).toBeLessThan(1.25 * dumped)
     expect(sealed).toBeLessThan(1.25 * flushed)
-    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
+    expect((await untilEnded(job, 180)).get('ExitCode')).toBe('0:0')
     expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE True')
-  }, 5 * minute)
+  }, 6 * minute)
 
   test('is sealed before its walltime with the default margins, and ends right on another node', async () => {
     const { job, node, directory } = await submitHog(2000, 70, 1)

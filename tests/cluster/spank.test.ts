@@ -133,6 +133,15 @@ describe('what a job sees', () => {
     expect((await run('--stint', `(setsid sleep 5 &); sleep 0.3; ps -o ppid= -C sleep | tr -d ' '; echo $$`)).out).toBe('1000\n1001')
   }, minute)
 
+  // CRIU fails on files of other mounts ("Can't lookup mount"), unless the root file system is an overlay as here.
+  test('its standard streams are opened in its own mounts, where they stood, output and error still one file', async () => {
+    const body = 'for fd in 0 1 2; do grep -q "^$(awk \'/mnt_id/ { print $2 }\' /proc/$$/fdinfo/$fd) " /proc/$$/mountinfo && echo own; done\necho to stderr >&2; echo to stdout'
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=5 --open-mode=truncate --error=out.txt', script: `#!/bin/bash\n${body}\n` })
+    await untilEnded(job, 30)
+    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe('own\nown\nown\nto stderr\nto stdout')
+  }, minute)
+
   test('what the node mounts later appears in the sandbox', async () => {
     const directory = await workDirectory()
     await on('n1', 'mkdir -p /srv/late && mount --bind /srv /srv && mount --make-shared /srv')

@@ -53,7 +53,7 @@ function fill(directory: string): void {
 
 async function seal(change: Partial<Manifest> = {}): Promise<StoredImage> {
   const described = { ...manifest, ...change }
-  await using draft = store.begin(described)
+  await using draft = store.begin(described, true)
   fill(draft.directory)
   draft.seal({ ...described, files: await draft.finish() })
   const image = store.list(described.job).find((i) => i.manifest.run === described.run && i.manifest.checkpoint === described.checkpoint)
@@ -90,7 +90,7 @@ describe('an image', () => {
   })
 
   test('hashes pages that grow while it is made as they are at the end', async () => {
-    await using draft = store.begin(manifest)
+    await using draft = store.begin(manifest, true)
     mkdirSync(join(draft.directory, 'criu'))
     const pages = join(draft.directory, 'criu/pages-1.img')
     for (let i = 0; i < 10; i++) {
@@ -106,7 +106,7 @@ describe('an image', () => {
 
   test('is not there until it is sealed, nor after its making was given up', async () => {
     {
-      await using draft = store.begin(manifest)
+      await using draft = store.begin(manifest, true)
       fill(draft.directory)
       await draft.finish()
       expect(store.list()).toEqual([])
@@ -275,7 +275,7 @@ describe('the store', () => {
 
   test('refuses to publish over a checkpoint that is there', async () => {
     const image = await seal()
-    await using draft = store.begin(manifest)
+    await using draft = store.begin(manifest, true)
     fill(draft.directory)
     const files = await draft.finish()
     expect(await said(() => draft.seal({ ...manifest, files }))).toContain('E_STORE_UNUSABLE')
@@ -327,14 +327,14 @@ describe('a disk', () => {
   test('that fills up while the image is written is told as full, and the sealed image before it stays', async () => {
     expect(await onSmallDisk(`
       {
-        await using draft = store.begin(manifest)
+        await using draft = store.begin(manifest, true)
         writeFileSync(draft.directory + '/a', 'x')
         draft.seal({ ...manifest, files: await draft.finish() })
       }
       const next = { ...manifest, checkpoint: 2 }
       let full
       {
-        await using draft = store.begin(next)
+        await using draft = store.begin(next, true)
         const written = await code(() => writeFileSync(draft.directory + '/b', Buffer.alloc(2 ** 21)))
         const files = await draft.finish()
         full = [written, await code(() => draft.seal({ ...next, files }))]
@@ -348,14 +348,14 @@ describe('a disk', () => {
     expect(await onSmallDisk(`
       execFileSync('/bin/mount', ['-o', 'remount,nr_inodes=2', path])
       writeFileSync(path + '/last', '')
-      report(await code(() => store.begin(manifest)))
+      report(await code(() => store.begin(manifest, true)))
     `)).toBe('E_STORE_FULL')
   })
 
   test('that is mounted read-only is unusable', async () => {
     expect(await onSmallDisk(`
       execFileSync('/bin/mount', ['-o', 'remount,ro', path])
-      report([await code(() => store.assertUsable(1)), await code(() => store.begin(manifest))])
+      report([await code(() => store.assertUsable(1)), await code(() => store.begin(manifest, true))])
     `)).toEqual(['E_STORE_UNUSABLE', 'E_STORE_UNUSABLE'])
   })
 })

@@ -17,7 +17,7 @@ async function seal(job: number, checkpoint: number, daysOld: number): Promise<v
     node: 'n1', restarts: 0, createdAt: Date.now() - daysOld * day, hostname: 'n1', address: '100.64.1.65', rootPid: 1000, criuVersion: '4.2.1', kernel: '6.18',
     machine: 'x86_64', script: '/s', carried: [], seconds: 1, bytes: 1, files: [], history: [],
   }
-  await using draft = made.context.store.begin(manifest)
+  await using draft = made.context.store.begin(manifest, true)
   draft.seal({ ...manifest, files: await draft.finish() })
 }
 

@@ -100,7 +100,7 @@ export class PosixStore implements ImageStore {
     return join(this.#path, String(job), run)
   }
 
-  begin(key: ImageKey): ImageDraft {
+  begin(key: ImageKey, follow: boolean): ImageDraft {
     const runDirectory = this.#run(key.job, key.run)
     const unfinished = join(runDirectory, `.unfinished-${hostname()}-${checkpointName(key.checkpoint)}`)
     const final = join(runDirectory, checkpointName(key.checkpoint))
@@ -112,11 +112,12 @@ export class PosixStore implements ImageStore {
     } catch (error) {
       throw storeError(error)
     }
-    const hashing = new Hashing(directory)
+    let hashing = follow ? new Hashing(directory) : undefined
     return {
       directory,
       finish: async () => {
         try {
+          hashing ??= new Hashing(directory)
           return await hashing.finish()
         } catch (error) {
           throw storeError(error)
@@ -135,7 +136,7 @@ export class PosixStore implements ImageStore {
         }
       },
       [Symbol.asyncDispose]: async () => {
-        await hashing.stop()
+        await hashing?.stop()
         rmSync(unfinished, { recursive: true, force: true })
       },
     }
