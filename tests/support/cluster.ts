@@ -2,9 +2,9 @@ import { execa } from 'execa'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** The virtual cluster as tests use it. */
+/** The virtual cluster, or the booted machine that takes the same commands (STINT_TEST_MACHINE=vm), as tests use it. */
 
-export const clusterCommand = join(import.meta.dirname, '..', 'cluster', 'cluster')
+export const clusterCommand = join(import.meta.dirname, '..', ...(process.env['STINT_TEST_MACHINE'] === 'vm' ? ['vm', 'vm'] : ['cluster', 'cluster']))
 /** Fixtures as every node sees them. */
 export const fixtures = '/opt/stint/tests/fixtures'
 
