@@ -8,19 +8,25 @@ const common = {
   },
 } satisfies Config
 
-/** The cluster tests share one virtual cluster, so whatever runs them passes --runInBand: see the scripts in package.json. */
+const withCluster = {
+  ...common,
+  globalSetup: '<rootDir>/tests/support/cluster-up.ts',
+  globalTeardown: '<rootDir>/tests/support/cluster-down.ts',
+} satisfies Config
+
+/**
+ * The cluster tests share one virtual cluster, so whatever runs them passes --runInBand: see the scripts in package.json. Those of
+ * the booted machine take minutes of emulation and run on their own.
+ */
 const config: Config = {
-  projects: [
-    { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
-    { ...common, displayName: 'integration', testMatch: ['<rootDir>/tests/integration/**/*.test.ts'] },
-    {
-      ...common,
-      displayName: 'cluster',
-      testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'],
-      globalSetup: '<rootDir>/tests/support/cluster-up.ts',
-      globalTeardown: '<rootDir>/tests/support/cluster-down.ts',
-    },
-  ],
+  projects:
+    process.env['STINT_TEST_MACHINE'] === 'vm'
+      ? [{ ...withCluster, displayName: 'vm', testMatch: ['<rootDir>/tests/vm/**/*.test.ts'] }]
+      : [
+          { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
+          { ...common, displayName: 'integration', testMatch: ['<rootDir>/tests/integration/**/*.test.ts'] },
+          { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'] },
+        ],
 }
 
 export default config
