@@ -54,7 +54,7 @@ describe('opening the catalogue', () => {
     change(directory)
     return directory
   }
-  const next = `${String(readdirSync(migrations).length + 1).padStart(4, '0')}_next.sql`
+  const next = `${String(readdirSync(migrations).filter((name) => name.endsWith('.sql')).length + 1).padStart(4, '0')}_next.sql`
 
   test('brings an older schema up to date and keeps the rows', () => {
     openDatabase(path, migrations).close()
