@@ -24,7 +24,6 @@ const config: Config = {
       ? [{ ...withCluster, displayName: 'vm', testMatch: ['<rootDir>/tests/vm/**/*.test.ts'] }]
       : [
           { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
-          { ...common, displayName: 'integration', testMatch: ['<rootDir>/tests/integration/**/*.test.ts'] },
           { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'] },
         ],
 }

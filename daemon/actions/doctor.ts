@@ -13,7 +13,10 @@ export interface Finding {
   readonly remedy: string
 }
 
-type Check = (context: Context) => Promise<Finding> | Finding
+interface Check {
+  readonly subject: string
+  readonly run: (context: Context) => Promise<Finding | Finding[]> | Finding | Finding[]
+}
 
 /** Bytes written to measure the store: enough to leave caches of controllers, little enough for a busy node. */
 const probeBytes = 64 * 2 ** 20
@@ -121,25 +124,20 @@ function probeStore(context: Context): Finding {
   return finding('store rate', rate >= assumed, `${Math.round(rate / 1e6)} MB/s measured, ${Math.round(assumed / 1e6)} assumed`, 'Lower deadline.assumed_mb_per_second, so that first checkpoints are not late.', 'warning')
 }
 
-interface NodeCheck {
-  readonly subject: string
-  readonly run: (context: Context) => Promise<Finding | Finding[]> | Finding | Finding[]
-}
-
-const checks: readonly NodeCheck[] = [
+const checks: readonly Check[] = [
   { subject: 'kernel', run: () => finding('kernel', true, release(), '') },
   { subject: 'CRIU version', run: checkCriuVersion },
   { subject: 'time namespace', run: (context) => checkFeature(context, 'timens', 'time namespace', 'Use a kernel with CONFIG_TIME_NS, or CLOCK_MONOTONIC jumps when a job moves.', 'warning') },
   { subject: 'dirty tracking', run: (context) => checkFeature(context, 'mem_dirty_track', 'dirty tracking', 'Needs CONFIG_MEM_SOFT_DIRTY; without it incremental images are not possible, all else is.', 'warning') },
   { subject: 'cgroup layout', run: checkCgroups },
   { subject: 'helpers', run: checkHelpers },
-  { subject: 'Slurm plugin', run: checkPlugin satisfies Check },
+  { subject: 'Slurm plugin', run: checkPlugin },
   { subject: 'Slurm', run: checkSlurmSettings },
   { subject: 'image store', run: checkStore },
 ]
 
 /** Writes 64 MiB: for root alone. */
-const storeProbe: NodeCheck = { subject: 'store rate', run: probeStore }
+const storeProbe: Check = { subject: 'store rate', run: probeStore }
 
 /** Every precondition on this node; a check that cannot be made is a fault with its error as the finding. */
 export async function examine(context: Context, options: { readonly probeStore: boolean }): Promise<Finding[]> {

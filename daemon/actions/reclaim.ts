@@ -18,11 +18,8 @@ async function isOver(context: Context, jobId: number): Promise<boolean> {
  */
 export async function reclaimImages(context: Context): Promise<void> {
   const before = Date.now() - context.config.store.keep_days * dayMilliseconds
-  const newest = new Map<string, { job: number; run: string; createdAt: number }>()
-  for (const { manifest } of context.store.list()) {
-    const known = newest.get(manifest.run)
-    if (known === undefined || known.createdAt < manifest.createdAt) newest.set(manifest.run, { job: manifest.job, run: manifest.run, createdAt: manifest.createdAt })
-  }
+  // The store lists newest first, so the last to be set is a run's newest.
+  const newest = new Map(context.store.list().toReversed().map(({ manifest }) => [manifest.run, manifest]))
   for (const { job, run, createdAt } of newest.values()) {
     if (createdAt > before || !(await isOver(context, job))) continue
     removeImages(context, job, run)

@@ -1,8 +1,9 @@
 import { describe, expect, test } from '@jest/globals'
+import { dumpCapabilities } from '../../plugins/engines/criu/capabilities.ts'
 import { fixtures, on, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
-const capabilities = '-all,+sys_admin,+net_admin,+dac_read_search,+sys_ptrace,+dac_override'
+const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].join(',')
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { bytes, seconds } from '../../daemon/cli/format.ts'
 import { on, showJob, status, tryOn, until, type CheckpointJson, type RunJson } from '../support/cluster.ts'
 import { jobLog } from './linpack.ts'
-import { minutes, size, type Timeline } from './timeline.ts'
+import { minutes, type Timeline } from './timeline.ts'
 
 /** One allocation's share of the job. Times are milliseconds since 1970. */
 export interface Stint {
@@ -80,7 +81,7 @@ async function settled(fields: Fields, job: number, signal: AbortSignal): Promis
 
 function continued(run: RunJson, node: string): string {
   const detail = run.events.findLast((event) => event.kind === 'restored')?.detail
-  return `continues on ${node} from checkpoint ${String(detail?.['checkpoint'])}, restored in ${Number(detail?.['seconds']).toFixed(2)} s`
+  return `continues on ${node} from checkpoint ${String(detail?.['checkpoint'])}, restored in ${seconds(Number(detail?.['seconds']))}`
 }
 
 /** The checkpoint that ended a stint, by the node that made it and by the store. @throws Error when there is none */
@@ -91,7 +92,7 @@ async function savedBy(node: string, job: number, timeline: Timeline): Promise<C
   }).catch(async (error: unknown) => { throw await explained(job, node, (error as Error).message) })
   const images = JSON.parse(await on('ctl', `stint images ${job} --json`)) as { checkpoint: number; bytes: number }[]
   if (!images.some((image) => image.checkpoint === made.number && image.bytes === made.bytes)) throw new Error(`the image of job ${job} made on ${node} is not in the store`)
-  timeline.add(`checkpoint ${made.number}`, `${node}, by ${made.trigger}: ${size(made.bytes)} in ${made.seconds.toFixed(2)} s, job frozen for ${(made.frozenMs / 1000).toFixed(2)} s`)
+  timeline.add(`checkpoint ${made.number}`, `${node}, by ${made.trigger}: ${bytes(made.bytes)} in ${seconds(made.seconds)}, job frozen for ${seconds(made.frozenMs / 1000)}`)
   return made
 }
 

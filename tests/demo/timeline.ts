@@ -1,13 +1,7 @@
-import { bytes } from '../../daemon/cli/format.ts'
-
 /** `1:05` for 65 seconds. */
 export function minutes(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds))
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, '0')}`
-}
-
-export function size(value: number): string {
-  return bytes(value)
 }
 
 /** Lines with the time since the start; on a terminal also one line that is rewritten in place. */

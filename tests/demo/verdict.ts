@@ -1,7 +1,6 @@
-import { table } from '../../daemon/cli/format.ts'
+import { bytes, clock, seconds as inSeconds, table } from '../../daemon/cli/format.ts'
 import type { Stint } from './follow.ts'
 import type { HplResult } from './linpack.ts'
-import { size } from './timeline.ts'
 
 /** What is known when the job has ended. */
 export interface Facts {
@@ -35,13 +34,9 @@ export function checkTable(checks: readonly Check[]): string {
   return table(['', 'WHAT MUST BE TRUE', 'FOUND'], checks.map((check) => [check.holds ? 'ok' : 'FAULT', check.claim, check.found]))
 }
 
-function clock(milliseconds: number): string {
-  return new Date(milliseconds).toTimeString().slice(0, 8)
-}
-
 export function stintTable(stints: readonly Stint[]): string {
   const rows = stints.map(({ number, node, from, to, trigger, checkpoint }) => [
-    String(number), node, clock(from), clock(to), trigger, checkpoint === undefined ? '-' : `${(checkpoint.frozenMs / 1000).toFixed(2)} s`, checkpoint === undefined ? '-' : size(checkpoint.bytes),
+    String(number), node, clock(from), clock(to), trigger, inSeconds(checkpoint === undefined ? null : checkpoint.frozenMs / 1000), bytes(checkpoint?.bytes ?? null),
   ])
   return table(['STINT', 'NODE', 'FROM', 'TO', 'ENDED BY', 'FROZEN', 'IMAGE'], rows)
 }

@@ -6,6 +6,7 @@ import type { Context, Sandbox } from '../../daemon/actions/context.ts'
 import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
 import type { NewRun } from '../../daemon/catalogue/runs.ts'
 import { resolveConfig } from '../../daemon/core/config.ts'
+import type { Manifest } from '../../daemon/core/manifest.ts'
 import { defaultOptions } from '../../daemon/core/options.ts'
 import { noFaults } from '../../daemon/core/fault-points.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
@@ -15,6 +16,13 @@ import { CriuEngine } from '../../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../../plugins/stores/posix/store.ts'
 
 export const alice = 1001
+
+/** A manifest of alice's job 5. */
+export const manifest: Manifest = {
+  version: 1, run: 'r1', job: 5, uid: alice, gid: alice, user: 'alice', options: '', checkpoint: 1, trigger: 'request', keepRunning: false, member: 0, members: 1,
+  node: 'n1', restarts: 0, createdAt: 1000, hostname: 'n1', address: '100.64.1.65', rootPid: 1000, criuVersion: '4.2.1', kernel: '6.18', machine: 'x86_64', script: '/s',
+  carried: [], seconds: 1, bytes: 1, files: [], history: [],
+}
 
 export interface TestContext extends AsyncDisposable {
   readonly context: Context

@@ -11,8 +11,8 @@ import { bytes, clock, seconds, table, waitStatus } from '../../daemon/cli/forma
 import { call } from '../../daemon/cli/client.ts'
 import { resolveConfig } from '../../daemon/core/config.ts'
 import { errorKinds } from '../../daemon/core/errors.ts'
-import { serveApi } from '../../daemon/http/server.ts'
-import { makeContext, type TestContext } from '../support/context.ts'
+import { useApi } from '../support/api.ts'
+import type { TestContext } from '../support/context.ts'
 import { refusal, said } from '../support/errors.ts'
 
 describe('for people', () => {
@@ -42,24 +42,16 @@ describe('for people', () => {
 interface Ended { readonly exitCode: number | undefined; readonly stdout: string; readonly stderr: string }
 
 let made: TestContext
-let serving: AsyncDisposable
 let socket: string
 
-beforeAll(async () => {
-  made = makeContext()
-  socket = made.context.config.paths.socket
-  made.addSandbox(5)
-  made.addRun(6, { history: JSON.stringify([{ node: 'n1', startedAt: 0, endedAt: 1000, checkpoint: 1, trigger: 'walltime', bytes: 5e6, seconds: 1.5 }]) })
-  const { id } = made.context.catalogue.checkpoints.begin('run-6', 2, 'request', true, 1000)
-  made.context.catalogue.checkpoints.abort(id, 'E_STORE_FULL', 'the store is full')
-  made.context.catalogue.runs.setError('run-6', 'E_STORE_FULL', 'the store is full. Free space.')
-  writeFileSync(join(made.folder, 'slurm'), '')
-  serving = await serveApi(made.context)
+const api = useApi((served) => {
+  served.addRun(6, { history: JSON.stringify([{ node: 'n1', startedAt: 0, endedAt: 1000, checkpoint: 1, trigger: 'walltime', bytes: 5e6, seconds: 1.5 }]) })
+  const { id } = served.context.catalogue.checkpoints.begin('run-6', 2, 'request', true, 1000)
+  served.context.catalogue.checkpoints.abort(id, 'E_STORE_FULL', 'the store is full')
+  served.context.catalogue.runs.setError('run-6', 'E_STORE_FULL', 'the store is full. Free space.')
+  writeFileSync(join(served.folder, 'slurm'), '')
 })
-afterAll(async () => {
-  await serving[Symbol.asyncDispose]()
-  await made[Symbol.asyncDispose]()
-})
+beforeAll(() => { ({ made, socketPath: socket } = api()) })
 
 async function stint(...args: string[]): Promise<Ended> {
   const result = await execa(process.execPath, [join(import.meta.dirname, '../../daemon/cli/main.ts'), ...args], { reject: false, stdin: 'ignore' })

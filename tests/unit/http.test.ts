@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { beforeAll, describe, expect, test } from '@jest/globals'
 import { once } from 'node:events'
 import { readFileSync, lstatSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { execa } from 'execa'
 import { errorKinds, type ErrorCode } from '../../daemon/core/errors.ts'
-import { serveApi } from '../../daemon/http/server.ts'
-import { alice, makeContext, type TestContext } from '../support/context.ts'
+import { useApi } from '../support/api.ts'
+import { alice, type TestContext } from '../support/context.ts'
 
 /** The REST API on a real Unix socket; other users are processes with other uids. */
 
@@ -22,20 +22,12 @@ const operations = Object.entries(openapi.paths).flatMap(([path, methods]) => Ob
 const nobody = 65534
 
 let made: TestContext
-let serving: AsyncDisposable
 let socketPath: string
 
-beforeAll(async () => {
-  made = makeContext()
-  socketPath = made.context.config.paths.socket
-  made.addSandbox(5)
-  made.addRun(6, { uid: 0, user: 'root' })
-  serving = await serveApi(made.context)
+const api = useApi((served) => {
+  served.addRun(6, { uid: 0, user: 'root' })
 })
-afterAll(async () => {
-  await serving[Symbol.asyncDispose]()
-  await made[Symbol.asyncDispose]()
-})
+beforeAll(() => { ({ made, socketPath } = api()) })
 
 async function call(method: string, path: string, body?: string, type = 'application/json'): Promise<Answer> {
   const outgoing = request({ socketPath, method, path, headers: body === undefined ? {} : { 'content-type': type } })

@@ -10,6 +10,7 @@ import { parseManifest } from '../../daemon/core/manifest.ts'
 import { openManifest, sealManifest } from '../../plugins/stores/posix/manifest-file.ts'
 import { PosixStore } from '../../plugins/stores/posix/store.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
+import { manifest } from '../support/context.ts'
 import { refusal, said } from '../support/errors.ts'
 
 let path: string
@@ -27,12 +28,6 @@ afterEach(() => { for (const folder of [path, programs]) rmSync(folder, { recurs
 function programFile(text: string): string {
   writeFileSync(join(programs, 'program.mjs'), text)
   return join(programs, 'program.mjs')
-}
-
-const manifest: Manifest = {
-  version: 1, run: 'r1', job: 5, uid: 1001, gid: 1001, user: 'alice', options: '', checkpoint: 1, trigger: 'request', keepRunning: false, member: 0, members: 1,
-  node: 'n1', restarts: 0, createdAt: 1000, hostname: 'n1', address: '100.64.1.65', rootPid: 1000, criuVersion: '4.2.1', kernel: '6.18', machine: 'x86_64', script: '/s',
-  carried: [], seconds: 1, bytes: 1, files: [], history: [],
 }
 
 /** One of every kind of file an image has. */

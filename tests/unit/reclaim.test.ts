@@ -2,8 +2,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { reclaimImages } from '../../daemon/actions/reclaim.ts'
-import type { Manifest } from '../../daemon/core/manifest.ts'
-import { makeContext, type TestContext } from '../support/context.ts'
+import { makeContext, manifest, type TestContext } from '../support/context.ts'
 
 const day = 86_400_000
 let made: TestContext
@@ -12,13 +11,9 @@ beforeEach(() => { made = makeContext() })
 afterEach(async () => { await made[Symbol.asyncDispose]() })
 
 async function seal(job: number, checkpoint: number, daysOld: number): Promise<void> {
-  const manifest: Manifest = {
-    version: 1, run: `run-${job}`, job, uid: 1001, gid: 1001, user: 'alice', options: '', checkpoint, trigger: 'request', keepRunning: false, member: 0, members: 1,
-    node: 'n1', restarts: 0, createdAt: Date.now() - daysOld * day, hostname: 'n1', address: '100.64.1.65', rootPid: 1000, criuVersion: '4.2.1', kernel: '6.18',
-    machine: 'x86_64', script: '/s', carried: [], seconds: 1, bytes: 1, files: [], history: [],
-  }
-  await using draft = made.context.store.begin(manifest, true)
-  draft.seal({ ...manifest, files: await draft.finish() })
+  const described = { ...manifest, run: `run-${job}`, job, checkpoint, createdAt: Date.now() - daysOld * day }
+  await using draft = made.context.store.begin(described, true)
+  draft.seal({ ...described, files: await draft.finish() })
 }
 
 /** What scontrol answers from now on, whatever it is asked. */

@@ -1,6 +1,6 @@
 /**
- * Hashes and flushes an image while CRIU still writes it, on another core, so that sealing adds next to nothing to the
- * freeze. CRIU appends to its pages files and never rewrites what it wrote, so a growing prefix may be hashed.
+ * Hashes and flushes an image on another core, also while CRIU still writes it, so that sealing adds next to nothing to a
+ * freeze that lasts until the seal. CRIU appends to its pages files and never rewrites what it wrote, so a growing prefix may be hashed.
  */
 import { closeSync, fdatasyncSync, openSync, readSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
