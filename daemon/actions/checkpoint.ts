@@ -95,7 +95,7 @@ async function saveAndKeep(context: Context, sandbox: Sandbox, attempt: Attempt,
   await commit(context, sandbox, attempt, prepared)
   context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
   await seal(context, sandbox, attempt)
-  await markSaved(context, sandbox.run.job_id, attempt.row.number).catch((error: unknown) => { context.log.warn({ err: error, job: sandbox.run.job_id }, 'Slurm has no note of this checkpoint') })
+  await context.scontrol.showJob(sandbox.run.job_id).then((job) => markSaved(context, job, attempt.row.number)).catch((error: unknown) => { context.log.warn({ err: error, job: sandbox.run.job_id }, 'Slurm has no note of this checkpoint') })
 }
 
 /** From frozen to saved. Any fault before the commit aborts: the payload resumes. */

@@ -8,10 +8,9 @@ const prefix = 'stint: saved as checkpoint '
  * A site's own note is left alone; such a job is not told apart then.
  * @throws StintError E_SLURM
  */
-export async function markSaved(context: Context, jobId: number, checkpoint: number): Promise<void> {
-  const { adminComment } = await context.scontrol.showJob(jobId)
-  if (adminComment !== '' && !adminComment.startsWith(prefix)) return
-  await context.scontrol.setAdminComment(jobId, `${prefix}${checkpoint}`)
+export async function markSaved(context: Context, job: SlurmJob, checkpoint: number): Promise<void> {
+  if (job.adminComment !== '' && !isMarkedSaved(job)) return
+  await context.scontrol.setAdminComment(job.jobId, `${prefix}${checkpoint}`)
 }
 
 /** Whether this job was saved before, by Slurm's own memory. */

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { asStintError } from '../core/errors.ts'
+import type { SlurmJob } from '../slurm/scontrol.ts'
 import type { Context, Sandbox } from './context.ts'
 import { markSaved } from './mark-saved.ts'
 
@@ -8,25 +9,30 @@ const requeuedStates = new Set(['PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SPECIAL_
 /** States after which nobody wants the job continued. */
 const cancelledStates = new Set(['CANCELLED', 'DEADLINE'])
 
+/** Whether Slurm has put the job back into the queue since this sandbox was opened. */
+function isRequeued(job: SlurmJob, sandbox: Sandbox): boolean {
+  return requeuedStates.has(job.state) || job.restarts > sandbox.restarts
+}
+
 /**
  * Requeues a saved run. Until Slurm has accepted it the sandbox holds, or Slurm would record the job as finished.
+ * Not asked for where Slurm has done it already: by preemption, or an admin's requeue.
  * Ends when the daemon stops; the next daemon goes on from the catalogue.
  */
 export async function requeue(context: Context, sandbox: Sandbox, checkpointId: number): Promise<void> {
   const jobId = sandbox.run.job_id
   for (;;) {
     try {
-      await markSaved(context, jobId, context.catalogue.checkpoints.require(checkpointId).number)
-      await context.scontrol.requeue(jobId)
-      break
-    } catch (error) {
-      const job = await context.scontrol.showJob(jobId).catch(() => undefined)
-      if (job !== undefined && (requeuedStates.has(job.state) || job.restarts > sandbox.restarts)) break
-      if (job !== undefined && cancelledStates.has(job.state)) {
+      const job = await context.scontrol.showJob(jobId)
+      if (cancelledStates.has(job.state)) {
         context.catalogue.events.add(sandbox.run.id, Date.now(), 'cancelled', {})
         sandbox.link?.send('release', { status: 0 })
         return
       }
+      await markSaved(context, job, context.catalogue.checkpoints.require(checkpointId).number)
+      if (!isRequeued(job, sandbox)) await context.scontrol.requeue(jobId)
+      break
+    } catch (error) {
       context.log.warn({ job: jobId, err: error }, 'requeue was not accepted; trying again')
       context.catalogue.runs.setError(sandbox.run.id, 'E_SLURM', asStintError(error).message)
     }

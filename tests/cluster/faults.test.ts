@@ -115,15 +115,31 @@ describe('the image store', () => {
   }, 4 * minute)
 })
 
-describe('scontrol requeue', () => {
-  test('by an admin saves the job first: it goes on where it was', async () => {
+describe('a job that Slurm itself puts back into the queue', () => {
+  test('by scontrol requeue is saved first: it goes on where it was, and runs to its end once', async () => {
     const directory = await workDirectory()
     const job = await submit({ directory, options: '--stint --time=10', script: counter(60) })
     const node = await untilRunning(job)
     await untilState(node, job, 'running')
     await on(node, 'sleep 2')
     await on('ctl', `scontrol requeue ${job}`)
-    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('3:0')
+    const fields = await untilEnded(job, 120)
+    expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['3:0', '1'])
+    await on('ctl', 'sleep 3')
+    expect((await showJob(job)).get('JobState')).toBe('FAILED')
     expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(60))
   }, 3 * minute)
+
+  // To its end only: after a grace that ran out slurmctld starts any job once more when it has ended (docs/user-guide.md).
+  test('by preemption, without a --signal line, is saved when its grace ends, and goes on', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n1 --exclusive', script: counter(200) })
+    await untilRunning(job)
+    await untilState('n1', job, 'running')
+    await submit({ directory: await workDirectory(), options: '--partition=urgent --time=5 --nodelist=n1 --exclusive', script: '#!/bin/bash\nsleep 2\n' })
+    await untilRunning(job, 1, 90)
+    expect((await untilState('n1', job, 'running')).checkpoints.map((c) => [c.trigger, c.state])).toEqual([['preemption', 'requeued']])
+    await until('every number was printed once', 60, async () => (await on('ctl', `cat ${directory}/out.txt`)) === numbers(200))
+    await on('ctl', `scancel ${job}`)
+  }, 4 * minute)
 })
