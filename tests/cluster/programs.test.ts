@@ -6,26 +6,26 @@ const minute = 60_000
 describe('MPI on one node', () => {
   test('HPL with Open MPI, 4 ranks, moved to another node, passes its residual checks', async () => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'hpl.sh', environment: { HPL_N: 4000, HPL_P: 2, HPL_Q: 2 } })
+    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'hpl.sh', environment: { HPL_N: 2500, HPL_P: 2, HPL_Q: 2 } })
     const node = await untilRunning(job)
     await on(node, `timeout 60 sh -c 'until pgrep -c hpcc >/dev/null; do sleep 0.2; done'; sleep 4`)
     expect(await move(job, node, 1)).not.toBe(node)
-    expect((await untilEnded(job, 240)).get('ExitCode')).toBe('0:0')
+    expect((await untilEnded(job, 300)).get('ExitCode')).toBe('0:0')
     const output = await on('ctl', `cat ${directory}/hpl/hpccoutf.txt`)
     expect(output).toMatch(/\.\.\.\.\.\. PASSED/)
     expect(output).not.toMatch(/FAILED/)
-  }, 6 * minute)
+  }, 8 * minute)
 
   test('the Allreduce checker with MPICH, 4 ranks, moved to another node, finds every number right', async () => {
     const directory = await workDirectory()
     await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
-    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 1500 } })
+    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600 } })
     const node = await untilRunning(job)
     await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
     expect(await move(job, node, 1)).not.toBe(node)
     expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
     // Each step every rank gets a neighbour's number; rank 0 gets 3.
-    expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 1500 4500')
+    expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 600 1800')
   }, 4 * minute)
 })
 

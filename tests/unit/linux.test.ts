@@ -87,7 +87,7 @@ describe('a process', () => {
 describe('the processes below a root directory', () => {
   test('have their open files with kind, rights and what was deleted', async () => {
     writeFileSync(join(folder, 'gone'), 'x')
-    const child = spawn('/bin/sh', ['-c', `mkfifo pipe; exec 3>out 4<gone 5<>pipe 6</dev/null; rm gone; echo ready; exec sleep 60`], { stdio: ['ignore', 'pipe', 'ignore'], cwd: folder })
+    const child = spawn('/bin/bash', ['-c', `mkfifo pipe; exec 3>out 4<gone 5<>pipe 6</dev/null 7< <(:); rm gone; echo ready; exec sleep 60`], { stdio: ['ignore', 'pipe', 'ignore'], cwd: folder })
     started.push(child)
     await once(child.stdout, 'data')
     const found = payloadProcesses(process.pid).find((p) => p.pid === child.pid)
