@@ -1,32 +1,13 @@
 import { describe, expect, test } from '@jest/globals'
 import { dumpCapabilities } from '../../plugins/engines/criu/capabilities.ts'
-import { fixtures, on, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { on, status } from '../support/cluster.ts'
+import { endHog, submitHog } from '../support/hog.ts'
 
 const minute = 60_000
 const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].join(',')
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
-}
-
-/** Submits a job that holds so much memory and waits until it has it; the job ends when it is told to: see endHog. */
-async function submitHog(megabytes: number, time: number): Promise<{ job: number; node: string; directory: string }> {
-  const directory = await workDirectory()
-  const script = `#!/bin/bash\npython3 ${fixtures}/programs/hog.py ${megabytes} end\n`
-  const job = await submit({ directory, options: `--stint --time=${time} --mem=${megabytes + 500}`, script })
-  const node = await untilRunning(job)
-  await untilState(node, job, 'running')
-  await until('the memory is filled', 60, async () => (await on('ctl', `cat ${directory}/out.txt`)).startsWith('ready'))
-  return { job, node, directory }
-}
-
-/** Lets the job check its memory and end, wherever it runs by now. @returns its last fields */
-async function endHog(job: number, directory: string): Promise<ReadonlyMap<string, string>> {
-  await on('ctl', `touch ${directory}/end`, { user: 'alice' })
-  const fields = await untilEnded(job, 180)
-  expect(fields.get('ExitCode')).toBe('0:0')
-  expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE True')
-  return fields
 }
 
 /**
@@ -54,7 +35,8 @@ async function bareDump(node: string, megabytes: number): Promise<{ dumped: numb
 
 describe('a job with 2 GB of resident memory', () => {
   test('stands still, and is saved, within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
-    const { job, node, directory } = await submitHog(2000, 10)
+    const hog = await submitHog(2000, 10)
+    const { job, node } = hog
     const bare: { dumped: number; flushed: number }[] = []
     for (let n = 0; n < 3; n++) {
       await warmMemory(node)
@@ -71,18 +53,6 @@ describe('a job with 2 GB of resident memory', () => {
     expect(ours).toHaveLength(4)
     expect(frozen).toBeLessThan(1.25 * dumped)
     expect(sealed).toBeLessThan(1.25 * flushed)
-    await endHog(job, directory)
-  }, 6 * minute)
-
-  test('is sealed before its walltime with the default margins, and ends right on another node', async () => {
-    const { job, node, directory } = await submitHog(2000, 1)
-    const run = await until('the job is saved', 90, async () => {
-      const now = await status(node, job)
-      return now?.checkpoints.some((c) => c.state === 'requeued') === true ? now : undefined
-    })
-    const sealed = run.events.find((event) => event.kind === 'sealed')
-    expect(sealed?.at).toBeLessThan(run.walltimeEndsAt ?? Infinity)
-    await on('ctl', `scontrol update jobid=${job} excnodelist=${node}`)
-    expect((await endHog(job, directory)).get('BatchHost')).not.toBe(node)
+    await endHog(hog)
   }, 6 * minute)
 })
