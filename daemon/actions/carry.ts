@@ -33,10 +33,13 @@ async function pack(context: Context, sandbox: Sandbox, output: string, paths: r
   }
 }
 
-/** @param mode how tar treats what is there already */
-async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '--no-overwrite-dir' | '--overwrite'): Promise<void> {
+/**
+ * @param mode how tar treats what is there already
+ * @param cgroups what is unpacked into `/tmp` and `/dev/shm` is memory: the job's, not the daemon's
+ */
+async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '--no-overwrite-dir' | '--overwrite', cgroups: readonly string[]): Promise<void> {
   await context.commands.run(
-    [...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', mode],
+    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', mode],
     { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
   )
 }
@@ -53,11 +56,11 @@ export async function carryOut(context: Context, sandbox: Sandbox, directory: st
   if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
 }
 
-/** Brings it back into a fresh sandbox, before the engine restores. */
-export async function carryIn(context: Context, sandbox: Sandbox, directory: string): Promise<void> {
-  await unpack(context, sandbox, join(directory, treeName), '--no-overwrite-dir')
+/** Brings it back into a fresh sandbox, before the engine restores. @param cgroups those of the payload */
+export async function carryIn(context: Context, sandbox: Sandbox, directory: string, cgroups: readonly string[]): Promise<void> {
+  await unpack(context, sandbox, join(directory, treeName), '--no-overwrite-dir', cgroups)
   // In place: slurmstepd has the job's output files open.
-  if (existsSync(join(directory, carriedName))) await unpack(context, sandbox, join(directory, carriedName), '--overwrite')
+  if (existsSync(join(directory, carriedName))) await unpack(context, sandbox, join(directory, carriedName), '--overwrite', cgroups)
   if (sandbox.run.script !== '' && !existsSync(sandbox.run.script)) placeScript(context, sandbox, join(directory, scriptName))
 }
 

@@ -35,12 +35,12 @@ async function restoreImage(context: Context, sandbox: Sandbox, image: StoredIma
   await context.store.verify(image)
   const workDirectory = engineDirectory(context, sandbox.run.job_id)
   try {
-    await carryIn(context, sandbox, image.directory)
-    const payloadCgroup = context.catalogue.members.require(sandbox.memberId).payload_cgroup
+    const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
+    await carryIn(context, sandbox, image.directory, cgroups)
     const running = context.engine.startRestore({
       pid1: sandbox.pid1, uid: sandbox.run.uid, gid: sandbox.run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory,
       timeoutSeconds: context.config.restore.timeout_seconds,
-      cgroups: placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], payloadCgroup),
+      cgroups,
     })
     context.fault('restoring')
     await running.done
