@@ -14,6 +14,6 @@ async function requeueObstacles(context: Context, sandbox: Sandbox): Promise<Obs
  * @throws StintError E_SLURM
  */
 export async function check(context: Context, sandbox: Sandbox): Promise<Observation> {
-  const found = observe(context, sandbox)
+  const found = await observe(context, sandbox)
   return { ...found, obstacles: [...found.obstacles, ...(await requeueObstacles(context, sandbox))] }
 }

@@ -137,7 +137,7 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const startedAt = Date.now()
   const requeuable = options.keepRunning ? Promise.resolve() : assertRequeuable(context, sandbox)
   requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
-  const observation = observe(context, sandbox)
+  const observation = await observe(context, sandbox)
   assertNoObstacles(observation.obstacles)
   context.store.assertUsable(observation.bytes)
   await requeuable

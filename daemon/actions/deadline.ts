@@ -30,9 +30,11 @@ async function look(context: Context, sandbox: Sandbox): Promise<void> {
     await learnLimit(context, sandbox)
     return
   }
-  const now = Date.now() / 1000
   const end = member.end_time / 1000
-  const at = Math.max(actAt(end, predict(context, sandbox).predictedSeconds, deadlineRules(context)), sandbox.notBefore / 1000)
+  const { predictedSeconds } = await predict(context, sandbox)
+  if (context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
+  const now = Date.now() / 1000
+  const at = Math.max(actAt(end, predictedSeconds, deadlineRules(context)), sandbox.notBefore / 1000)
   sandbox.plannedAt = at * 1000
   if (now < at) {
     armDeadline(context, sandbox, nextLook(at - now))

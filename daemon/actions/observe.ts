@@ -24,8 +24,8 @@ export function deadlineRules(context: Context): { safety: number; marginSeconds
 }
 
 /** Bytes a checkpoint must write now, and how long that should take. */
-export function predict(context: Context, sandbox: Sandbox, extraBytes = 0): { bytes: number; predictedSeconds: number } {
-  const bytes = payloadBytes(sandbox.pid1) + extraBytes
+export async function predict(context: Context, sandbox: Sandbox, extraBytes = 0): Promise<{ bytes: number; predictedSeconds: number }> {
+  const bytes = await payloadBytes(sandbox.pid1) + extraBytes
   return { bytes, predictedSeconds: predictSeconds(bytes, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
 }
 
@@ -61,7 +61,7 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
 }
 
 /** The preflight: everything CRIU would lose in silence, found before anything is frozen. */
-export function observe(context: Context, sandbox: Sandbox): Observation {
+export async function observe(context: Context, sandbox: Sandbox): Promise<Observation> {
   const processes = payloadProcesses(sandbox.pid1)
   const own = namespaceOf(sandbox.pid1, 'user') ?? ''
   const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address
@@ -71,7 +71,7 @@ export function observe(context: Context, sandbox: Sandbox): Observation {
     ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
     ...files.obstacles,
   ]
-  return { obstacles, carried: files.carried, processes: processes.length, ...predict(context, sandbox, files.carriedBytes) }
+  return { obstacles, carried: files.carried, processes: processes.length, ...(await predict(context, sandbox, files.carriedBytes)) }
 }
 
 /** @throws StintError E_PREFLIGHT with the first obstacle */

@@ -3,10 +3,12 @@ import { constants, mkdirSync, readFileSync, readlinkSync, rmSync, statSync, wri
 import { userName } from '../linux/users.ts'
 import type { NewRun, Run } from '../catalogue/runs.ts'
 import { allotAddress } from '../core/addresses.ts'
+import { carriedTrees } from '../core/file-places.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { parseOptions, type RunOptions } from '../core/options.ts'
 import { numberWord, word, type Message } from '../core/wire.ts'
 import { cgroupPlaces, isInStep, makePayloadCgroup, trackingPlace } from '../linux/cgroups.ts'
+import { isJobsOwn, mountsOf } from '../linux/mounts.ts'
 import { namespaceOf, processStat } from '../linux/processes.ts'
 import { mpichEnvironment, openMpiEnvironment } from '../../plugins/mpi/environment.ts'
 import type { GuardLink } from '../sandbox/link.ts'
@@ -40,6 +42,8 @@ interface Claim {
   readonly options: RunOptions
   /** Where slurmd put the job script on this node; empty when the plugin did not say. */
   readonly script: string
+  /** Of the trees that travel with every image, those that Slurm has made for this job already. */
+  readonly keep: readonly string[]
   /** Output files that a requeue will truncate: not opened for appending. */
   readonly truncated: readonly string[]
   readonly payloadPlace: ReturnType<typeof trackingPlace>
@@ -53,6 +57,12 @@ function truncatedOutputs(pid: number): string[] {
     return isFile && (flags & constants.O_APPEND) === 0 ? [readlinkSync(`/proc/${pid}/fd/${fd}`)] : []
   })
   return [...new Set(paths)]
+}
+
+/** What the sandbox need not make: the task is in Slurm's own mount namespace of the job by now, where there is one. */
+function jobsOwnTrees(pid: number, jobId: number): string[] {
+  const [ofTask, ofNode] = [mountsOf(pid), mountsOf(process.pid)]
+  return carriedTrees.filter((tree) => isJobsOwn(tree, jobId, ofTask, ofNode))
 }
 
 /** @throws StintError E_NOT_VERIFIED, E_BAD_REQUEST, E_BAD_OPTION, E_SLURM */
@@ -73,7 +83,7 @@ async function verifyClaim(context: Context, link: GuardLink, message: Message):
   const optionsText = word(message, 'options') ?? ''
   return {
     jobId, pid, uid: job.uid, gid: need('gid'), startTime: stat.startTime, restarts: job.restarts, saved: isMarkedSaved(job), requeue: job.requeue,
-    end: job.endTime === undefined ? null : job.endTime * 1000, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '', truncated: truncatedOutputs(pid), payloadPlace: trackingPlace(places),
+    end: job.endTime === undefined ? null : job.endTime * 1000, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '', truncated: truncatedOutputs(pid), keep: jobsOwnTrees(pid, jobId), payloadPlace: trackingPlace(places),
   }
 }
 
@@ -141,6 +151,7 @@ function answer(context: Context, link: GuardLink, claim: Claim, run: NewRun, re
     net: claim.options.net,
     doorbell: claim.options.signal === 'doorbell' ? SIGUSR1 : undefined,
     cgroup,
+    keep: claim.keep,
     env: restoring || claim.options.net === 'host' ? undefined : env,
   })
 }

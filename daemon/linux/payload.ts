@@ -1,4 +1,7 @@
-import { readFileSync, readdirSync, readlinkSync, statSync, statfsSync } from 'node:fs'
+import { readFileSync, readdirSync, readlinkSync, statSync, type Dirent } from 'node:fs'
+import { lstat, readdir, statfs } from 'node:fs/promises'
+import { join } from 'node:path'
+import { carriedTrees } from '../core/file-places.ts'
 import { processStat, processStatus, listPids, namespaceOf, statusBytes, unlessGone } from './processes.ts'
 
 /** An open or mapped file of a payload process. */
@@ -116,14 +119,37 @@ export function rootAlive(pid1: number, rootPid: number): boolean {
   return stat !== undefined && stat.state !== 'Z' && stat.state !== 'X'
 }
 
+/** Bytes that files below a directory occupy, counted one by one. */
+async function occupiedBytes(directory: string): Promise<number> {
+  // @NOTE An estimate: what cannot be read (it vanished, its path is too long) counts nothing, and tar will say what it cannot pack.
+  const entries = await readdir(directory, { withFileTypes: true }).catch((): Dirent[] => [])
+  let bytes = 0
+  for (const entry of entries) {
+    const path = join(directory, entry.name)
+    if (entry.isDirectory()) bytes += await occupiedBytes(path)
+    else if (entry.isFile()) bytes += ((await lstat(path).catch(() => undefined))?.blocks ?? 0) * 512
+  }
+  return bytes
+}
+
+const tmpfsMagic = 0x01021994
+
+/** Bytes in a private tree: a tmpfs knows what it holds; a directory on disk (Slurm's making) is part of a file system with more in it. */
+export async function treeBytes(tree: string): Promise<number> {
+  const found = await statfs(tree).catch(() => undefined)
+  if (found === undefined) return 0
+  return found.type === tmpfsMagic ? (found.blocks - found.bfree) * found.bsize : occupiedBytes(tree)
+}
+
 /** What a checkpoint must write: resident anonymous and shared memory, and the private /tmp and /dev/shm. */
-export function payloadBytes(pid1: number): number {
+export async function payloadBytes(pid1: number): Promise<number> {
   const proc = sandboxProc(pid1)
   const memory = (unlessGone(() => listPids(proc)) ?? [])
     .filter((pid) => pid !== 1)
     .map((pid) => processStatus(pid, proc))
     .reduce((sum, status) => sum + (status === undefined ? 0 : statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem')), 0)
-  const trees = ['/tmp', '/dev/shm'].map((path) => unlessGone(() => statfsSync(`/proc/${pid1}/root${path}`))).reduce((sum, s) => sum + (s === undefined ? 0 : (s.blocks - s.bfree) * s.bsize), 0)
+  let trees = 0
+  for (const tree of carriedTrees) trees += await treeBytes(`/proc/${pid1}/root${tree}`)
   return memory + trees
 }
 

@@ -19,9 +19,18 @@ static bool loopback_up(void)
     return up;
 }
 
+/* A directory that is the job's alone: Slurm's, where it has made one for this job, else a tmpfs. */
+static bool own_directory(const struct opening *opening, const char *path)
+{
+    char kept[64];
+    for (int i = 0; line_value(opening->answer, "keep", i, kept, sizeof kept); i++)
+        if (strcmp(kept, path) == 0)
+            return true;
+    return mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") == 0;
+}
+
 const char *private_view_make(const struct opening *opening)
 {
-    const unsigned long plain = MS_NOSUID | MS_NODEV;
     /*
      * Slave, not private: what the node mounts later (autofs homes, software trees) appears in here, too, and what it
      * unmounts goes; nothing of ours reaches the node. CRIU stops at shared mounts, not at slaves.
@@ -29,12 +38,12 @@ const char *private_view_make(const struct opening *opening)
     if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) != 0)
         return "mount --make-rslave /";
     /* The proc of the new PID namespace, for the job and for CRIU. */
-    if (mount("proc", "/proc", "proc", plain | MS_NOEXEC, NULL) != 0)
+    if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
         return "mount /proc";
     /* MPI runtimes keep live files in these two; private, they can travel with the image. */
-    if (mount("tmpfs", "/tmp", "tmpfs", plain, "mode=1777") != 0)
+    if (!own_directory(opening, "/tmp"))
         return "mount /tmp";
-    if (mount("tmpfs", "/dev/shm", "tmpfs", plain, "mode=1777") != 0)
+    if (!own_directory(opening, "/dev/shm"))
         return "mount /dev/shm";
     /* The member's own name on its virtual address. */
     if (opening->hosts[0] != '\0' && mount(opening->hosts, "/etc/hosts", NULL, MS_BIND, NULL) != 0)

@@ -10,8 +10,8 @@ import { ownCapabilities, parseCapabilities } from '../../daemon/linux/capabilit
 import { cgroupPlaces, isInStep, parseCgroupMounts, parseCgroupPlaces, placesForRestore, trackingPlace } from '../../daemon/linux/cgroups.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { writeDurably } from '../../daemon/linux/durable.ts'
-import { mountOfPath, mountsOf, parseMounts } from '../../daemon/linux/mounts.ts'
-import { payloadProcesses } from '../../daemon/linux/payload.ts'
+import { isJobsOwn, mountOfPath, mountsOf, parseMounts } from '../../daemon/linux/mounts.ts'
+import { payloadProcesses, treeBytes } from '../../daemon/linux/payload.ts'
 import { descendsFrom, isAlive, listPids, processStat, processStatus, signalProcess, statusBytes } from '../../daemon/linux/processes.ts'
 import { connectionsOf, isLoopback, parseTcp } from '../../daemon/linux/tcp.ts'
 import { clearSocketPath, listenAt } from '../../daemon/linux/unix-socket.ts'
@@ -126,6 +126,39 @@ describe('mounts', () => {
 
   test('of a live process begin with its root', () => {
     expect(mountOfPath(mountsOf(process.pid), '/')?.mountPoint).toBe('/')
+  })
+
+  describe("are the job's own", () => {
+    const node = ['22 1 254:0 / / rw - ext4 /dev/vda rw', '30 22 0:27 / /dev/shm rw - tmpfs tmpfs rw', '40 22 0:39 / /tmp rw - tmpfs tmpfs rw']
+    // Slurm 24.11, job_container/tmpfs with BasePath=/var/lib/slurm-tmp, as /proc/PID/mountinfo of a task has them.
+    const container = [...node, '91 40 254:0 /var/lib/slurm-tmp/6/.6/_tmp /tmp rw - ext4 /dev/vda rw', '92 30 0:61 / /dev/shm rw - tmpfs tmpfs rw']
+
+    test.each([
+      ['/tmp and /dev/shm of job_container/tmpfs', container, 6, true, true],
+      ['/tmp of a job container of another job', container, 66, false, true],
+      ["the node's own", node, 6, false, false],
+      ['a /tmp for all jobs of a user', [...node, '91 40 254:0 /tmp-of/alice /tmp rw - ext4 /dev/vda rw'], 6, false, false],
+      ['a mount below /tmp', [...node, '91 40 254:0 /x/6 /tmp/6 rw - ext4 /dev/vda rw'], 6, false, false],
+    ])('%s', (_, task, job, tmp, shm) => {
+      const [ofTask, ofNode] = [task, node].map((lines) => parseMounts(lines.join('\n')))
+      expect(['/tmp', '/dev/shm'].map((path) => isJobsOwn(path, job, ofTask ?? [], ofNode ?? []))).toEqual([tmp, shm])
+    })
+  })
+})
+
+describe('a private tree', () => {
+  test('on disk holds what its files occupy, not what their file system does, and no file that a link leads to', async () => {
+    const tree = join(folder, 'tree')
+    mkdirSync(join(tree, 'below/deeper'), { recursive: true })
+    writeFileSync(join(tree, 'below/deeper/file'), Buffer.alloc(1_000_000, 1))
+    symlinkSync('/usr', join(tree, 'link'))
+    const bytes = await treeBytes(tree)
+    expect(bytes).toBeGreaterThanOrEqual(1_000_000)
+    expect(bytes).toBeLessThan(1_100_000)
+  })
+
+  test('that is not there holds nothing', async () => {
+    expect(await treeBytes(join(folder, 'absent'))).toBe(0)
   })
 })
 
