@@ -29,7 +29,7 @@ describe('MPI on one node', () => {
   test('the Allreduce checker with MPICH, 4 ranks, moved to another node, finds every number right', async () => {
     const directory = await workDirectory()
     await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
-    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600 } })
+    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600, RANKS: 4 } })
     const node = await untilRunning(job)
     await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
     expect(await move(job, node, 1)).not.toBe(node)

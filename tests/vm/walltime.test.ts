@@ -1,51 +1,131 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { cluster, on, showJob, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { dumpCapabilities, restoreCapabilities } from '../../plugins/engines/criu/capabilities.ts'
+import { cluster, fixtures, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cgroupsOf, daemonCgroup, daemonProcesses, jobCgroup, memoryStat, stopCriu } from '../support/machine.ts'
 
-/** Half-second steps; more than two allocations of two minutes. */
-const count = 500
 const minute = 60_000
+const megabyte = 2 ** 20
 
-describe('on a booted machine with systemd and cgroup v2, a job that needs more time than its limit', () => {
+function numbers(count: number): string[] {
+  return Array.from({ length: count }, (_, i) => String(i + 1))
+}
+
+describe('while a job crosses its limit twice or more', () => {
+  /** Half-second steps; more than two allocations of two minutes, each left 40 s before its end. */
+  const count = 300
   let directory: string
   let job: number
-  let fields: ReadonlyMap<string, string>
 
   beforeAll(async () => {
     directory = await workDirectory()
-    job = await submit({ directory, options: '--stint --time=2 --mem=300', script: 'count.sh', environment: { COUNT: count } })
-    const node = await untilRunning(job, 0, 120)
-    await untilState(node, job, 'running', 120)
-    // A restart of the service in mid-run is nothing the job notices.
-    await on(node, 'systemctl restart stintd')
-    fields = await untilEnded(job, 900)
-  }, 20 * minute)
+    job = await submit({ directory, options: '--stint --time=2 --mem=300 --nodelist=n1', script: 'count.sh', environment: { COUNT: count } })
+    await untilState(await untilRunning(job), job, 'running')
+  }, 8 * minute)
 
-  test("crosses its limit twice or more under one job id, and ends with the script's own exit code", () => {
-    expect(Number(fields.get('Restarts'))).toBeGreaterThanOrEqual(2)
-    expect(fields.get('ExitCode')).toBe('7:0')
-  })
-
-  test('prints every number once', async () => {
-    const numbers = Array.from({ length: count }, (_, i) => String(i + 1))
-    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers, 'trap ran'])
-  })
-
-  test('leaves no cgroup, mount, device or process behind', async () => {
-    await until('nothing is left', 60, async () => (await on('ctl', `find /sys/fs/cgroup -path '*job_${job}*' -type d; ip -o link | grep -o ' st[0-9]*@'; pgrep -a 'stint-init|criu'; ls /run/stint/sandboxes`).catch(() => '')) === '')
-    expect((await tryOn('ctl', 'systemctl is-active stintd')).stdout).toBe('active')
+  test("its processes are in a cgroup of their own below the step's, limits are in force, and the daemon's cgroup has the daemon alone", async () => {
+    expect(await cgroupsOf('alice')).toEqual([`${jobCgroup('n1', job)}/step_batch/user/task_0/stint`])
+    expect(await on('n1', `cat ${jobCgroup('n1', job)}/step_batch/user/memory.max`)).toBe(String(300 * megabyte))
+    expect(await daemonProcesses()).toEqual(['node'])
   }, 2 * minute)
+
+  test('a restart of the service is nothing that the job notices', async () => {
+    const mainPid = async (): Promise<string> => on('n1', 'systemctl show --value --property=MainPID stintd')
+    const before = await mainPid()
+    await on('n1', 'systemctl restart stintd')
+    expect(await mainPid()).not.toBe(before)
+    await untilState('n1', job, 'running')
+    expect((await showJob(job)).get('Restarts')).toBe('0')
+    expect(await on('n1', 'journalctl --unit=stintd --output=cat | grep -c "stintd is ready"')).toMatch(/^([2-9]|\d\d+)$/)
+  }, 4 * minute)
+
+  describe('a job with 60 MB of memory and 20 MB in /dev/shm on the other node', () => {
+    const script = [
+      '#!/bin/bash', 'head -c 20M /dev/urandom >/dev/shm/file', 'sha256sum /dev/shm/file >sum',
+      `python3 ${fixtures}/programs/hog.py 60 grow`, 'sha256sum --check sum && rm /dev/shm/file', "python3 -c 'x = b\"x\" * 400_000_000'", 'echo survived',
+    ].join('\n')
+    let hog: number
+    let hogDirectory: string
+
+    beforeAll(async () => {
+      hogDirectory = await workDirectory()
+      hog = await submit({ directory: hogDirectory, options: '--stint --time=30 --mem=200 --nodelist=n2', script })
+      await untilState(await untilRunning(hog), hog, 'running')
+      await until('the memory is filled', 60, async () => (await tryOn('n2', `grep ready ${hogDirectory}/out.txt`)).exitCode === 0)
+    }, 8 * minute)
+
+    test('is saved by a CRIU that runs as its user, with the documented capabilities, outside of its cgroup and its memory', async () => {
+      const peak = async (): Promise<number> => Number(await on('n2', `cat ${jobCgroup('n2', hog)}/memory.peak`))
+      const before = await peak()
+      const criu = await stopCriu(`stint checkpoint --keep-running ${hog}`)
+      expect(criu).toMatchObject({ uid: 1001, cgroup: daemonCgroup, capabilities: new Set<string>(dumpCapabilities) })
+      await criu.resume()
+      await until('the checkpoint is sealed', 60, async () => (await status('n2', hog))?.checkpoints[0]?.state === 'sealed')
+      expect((await peak()) - before).toBeLessThan(10 * megabyte)
+      expect(await daemonProcesses()).toEqual(['node'])
+    }, 6 * minute)
+
+    test('runs on undamaged when the service is restarted in the middle of a dump', async () => {
+      const criu = await stopCriu(`stint checkpoint ${hog}`)
+      await on('n2', 'systemctl restart stintd')
+      await untilState('n2', hog, 'dumping')
+      await criu.resume()
+      const run = await untilState('n2', hog, 'running')
+      const cut = run.checkpoints.find((c) => c.number === 2)
+      expect([cut?.state, cut?.error]).toEqual(['aborted', expect.stringMatching(/the daemon ended/)])
+      expect((await showJob(hog)).get('Restarts')).toBe('0')
+      expect(await daemonProcesses()).toEqual(['node'])
+    }, 6 * minute)
+
+    test('is restored with the documented capabilities into its cgroup; its memory and files are charged to it', async () => {
+      const before = await memoryStat(daemonCgroup, 'shmem')
+      await on('n2', `stint checkpoint ${hog}`)
+      const criu = await stopCriu('true')
+      expect(criu).toMatchObject({ uid: 0, cgroup: `${jobCgroup('n2', hog)}/step_batch/user/task_0/stint`, capabilities: new Set<string>(restoreCapabilities) })
+      await criu.resume()
+      await untilState('n2', hog, 'running')
+      expect(await memoryStat(jobCgroup('n2', hog), 'shmem')).toBeGreaterThan(20 * megabyte - 1)
+      expect(await memoryStat(jobCgroup('n2', hog), 'anon')).toBeGreaterThan(60 * megabyte)
+      expect((await memoryStat(daemonCgroup, 'shmem')) - before).toBeLessThan(5 * megabyte)
+    }, 8 * minute)
+
+    test('finds all of it as it was, and is ended by Slurm for more memory than its limit allows', async () => {
+      await on('ctl', `touch ${hogDirectory}/grow`)
+      expect((await untilEnded(hog, 120)).get('JobState')).toBe('OUT_OF_MEMORY')
+      expect((await on('ctl', `cat ${hogDirectory}/out.txt`)).split('\n')).toEqual(['ready', 'DONE True', '/dev/shm/file: OK'])
+    }, 8 * minute)
+  })
+
+  describe('and has ended', () => {
+    let fields: ReadonlyMap<string, string>
+
+    beforeAll(async () => { fields = await untilEnded(job, 240) }, 16 * minute)
+
+    test("it had three stints under one job id and ends with the script's own exit code", () => {
+      expect(Number(fields.get('Restarts'))).toBeGreaterThanOrEqual(2)
+      expect(fields.get('ExitCode')).toBe('7:0')
+    })
+
+    test('it has printed every number once', async () => {
+      expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers(count), 'trap ran'])
+    })
+
+    test('it leaves no cgroup, mount, device or process behind, and the service runs', async () => {
+      await until('nothing is left', 30, async () => (await leftovers('ctl', job)) === '')
+      expect((await tryOn('ctl', 'systemctl is-active stintd')).stdout).toBe('active')
+    }, 4 * minute)
+  })
 })
 
 describe('a reboot of the machine', () => {
   test('with a saved job: it continues after the boot', async () => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --mem=300', script: 'count.sh', environment: { COUNT: 120 } })
-    const node = await untilRunning(job, 0, 120)
-    await untilState(node, job, 'running', 120)
+    const job = await submit({ directory, options: '--stint --time=10 --mem=300', script: 'count.sh', environment: { COUNT: 60 } })
+    const node = await untilRunning(job)
+    await untilState(node, job, 'running')
     await on(node, `sleep 5; stint checkpoint ${job}`)
     await until('the job is requeued', 60, async () => (await showJob(job)).get('JobState') === 'PENDING')
-    await cluster('reboot')
-    expect((await untilEnded(job, 400)).get('ExitCode')).toBe('7:0')
-    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...Array.from({ length: 120 }, (_, i) => String(i + 1)), 'trap ran'])
+    expect(await cluster('reboot')).toMatchObject({ exitCode: 0 })
+    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('7:0')
+    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers(60), 'trap ran'])
   }, 12 * minute)
 })
