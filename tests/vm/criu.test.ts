@@ -22,8 +22,8 @@ describe('criu, with every capability to be had', () => {
   /** @param identity what stands before criu. @returns bytes of memory pages in the images */
   async function criu(verb: 'dump' | 'pre-dump', name: string, identity: string, options: string): Promise<number> {
     const ending = verb === 'dump' ? '--leave-running' : ''
-    const { exitCode, stdout, stderr } = await tryOn('n1', `mkdir -p -m 700 ${images} && mkdir ${images}/${name} &&
-      pid=$(pgrep -f 'stint-init pid1') && nsenter --target=$pid --pid --mount --net --uts --wd=/ -- ${identity} criu ${verb} ${identity === '' ? '' : '--unprivileged'} --no-default-config --tree 1000 \\
+    const { exitCode, stdout, stderr } = await tryOn('n1', `mkdir -p ${images} && mkdir ${images}/${name} &&
+      pid=$(pgrep -x -f 'stint-init pid1 start') && nsenter --target=$pid --pid --mount --net --uts --wd=/ -- ${identity} criu ${verb} ${identity === '' ? '' : '--unprivileged'} --no-default-config --tree 1000 \\
         --images-dir ${images}/${name} --log-file log -v4 --manage-cgroups=ignore --tcp-established --network-lock=skip --file-locks ${ending} ${options} || { tail -n 20 ${images}/${name}/log; exit 1; }
       cat ${images}/${name}/pages-*.img | wc -c`)
     if (exitCode !== 0) throw new Error(`${verb} ${name}: ${stdout}\n${stderr}`)

@@ -17,12 +17,12 @@ describe('with job_container/tmpfs', () => {
   test("a job has the /tmp and /dev/shm that Slurm made, and takes them along to another node's", async () => {
     const directory = await workDirectory()
     const script = `#!/bin/bash
-findmnt --noheadings --output=SOURCE --target=/tmp
+findmnt --noheadings --output=SOURCE --target=/tmp | tail -n 1
 findmnt --noheadings --output=TARGET | grep -c -E '/(tmp|dev/shm)$'
 echo in tmp >/tmp/file; echo in shm >/dev/shm/file
 exec 5>/tmp/removed; rm /tmp/removed
 for i in $(seq 30); do echo $i; echo $i >&5; sleep 0.5; done
-findmnt --noheadings --output=SOURCE --target=/tmp
+findmnt --noheadings --output=SOURCE --target=/tmp | tail -n 1
 cat /tmp/file /dev/shm/file; wc -l </proc/self/fd/5
 `
     const job = await submit({ directory, options: '--stint --time=10 --mem=300', script })
@@ -30,12 +30,12 @@ cat /tmp/file /dev/shm/file; wc -l </proc/self/fd/5
     await untilState(first, job, 'running')
     await until('it counts', 30, async () => (await on(first, `cat ${directory}/out.txt`)).includes('\n3\n'))
     // What else Slurm starts for the job sees the same files: the task outside of the sandbox is in Slurm's own namespace.
-    expect(await on(first, `cat /proc/$(pgrep -f 'guard mode=start job=${job} ')/root/tmp/file`)).toBe('in tmp')
+    expect(await on(first, `cat /proc/$(pgrep -f '[g]uard mode=start job=${job} ')/root/tmp/file`)).toBe('in tmp')
     const second = await move(job, first, 1)
     expect(second).not.toBe(first)
     expect((await untilEnded(job, 90)).get('ExitCode')).toBe('0:0')
     const source = (node: string): string => `/dev/vda[/var/lib/slurm-tmp/${node}/${job}/.${job}/_tmp]`
-    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([source(first), '4', ...Array.from({ length: 30 }, (_, i) => String(i + 1)), source(second), 'in tmp', 'in shm', '30'])
+    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([source(first), '3', ...Array.from({ length: 30 }, (_, i) => String(i + 1)), source(second), 'in tmp', 'in shm', '30'])
     await until('nothing is left', 30, async () => (await leftovers('ctl', job)) === '')
     expect(await on('ctl', `find /var/lib/slurm-tmp -name '*${job}*'`)).toBe('')
   }, 12 * minute)
