@@ -6,9 +6,8 @@ import { endHog, submitHog } from '../support/hog.ts'
 const minute = 60_000
 const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].join(',')
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
-}
+/** Rounds of both variants, by turns. Of each the least counts: what else a machine does only ever adds to it. */
+const rounds = 4
 
 /**
  * Makes the hypervisor give its memory back first: page cache that is touched for the first time runs at a fifth of the
@@ -38,7 +37,7 @@ describe('a job with 2 GB of resident memory', () => {
     const hog = await submitHog(2000, 10)
     const { job, node } = hog
     const bare: { dumped: number; flushed: number }[] = []
-    for (let n = 0; n < 3; n++) {
+    for (let n = 0; n < rounds; n++) {
       await warmMemory(node)
       bare.push(await bareDump(node, 2000))
       await warmMemory(node)
@@ -47,10 +46,10 @@ describe('a job with 2 GB of resident memory', () => {
     await warmMemory(node)
     await on(node, `stint checkpoint ${job}`)
     const ours = (await status(node, job))?.checkpoints ?? []
-    const [dumped, flushed] = [median(bare.map((b) => b.dumped)), median(bare.map((b) => b.flushed))]
-    const [frozen, sealed] = [median(ours.slice(0, 3).map((c) => c.frozenMs / 1000)), ours[3]?.seconds ?? NaN]
-    console.log(`seconds, medians of 3: bare criu dump ${dumped.toFixed(2)}, its files flushed ${flushed.toFixed(2)}; frozen with --keep-running ${frozen.toFixed(2)}; once: trigger to seal before a requeue ${sealed.toFixed(2)}`)
-    expect(ours).toHaveLength(4)
+    const [dumped, flushed] = [Math.min(...bare.map((b) => b.dumped)), Math.min(...bare.map((b) => b.flushed))]
+    const [frozen, sealed] = [Math.min(...ours.slice(0, rounds).map((c) => c.frozenMs / 1000)), ours[rounds]?.seconds ?? NaN]
+    console.log(`seconds, least of ${rounds}: bare criu dump ${dumped.toFixed(2)}, its files flushed ${flushed.toFixed(2)}; frozen with --keep-running ${frozen.toFixed(2)}; once: trigger to seal before a requeue ${sealed.toFixed(2)}`)
+    expect(ours).toHaveLength(rounds + 1)
     expect(frozen).toBeLessThan(1.25 * dumped)
     expect(sealed).toBeLessThan(1.25 * flushed)
     await endHog(hog)
