@@ -53,7 +53,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const commands = new CommandRunner(log)
   const { programs } = config
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir })
-  const network = new SandboxNetwork(commands, programs, config.network.pool, config.network.mtu)
+  const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
   const store = new PosixStore(config.store.path)
   const context: Context = {
     config, log, catalogue, commands, engine, network, store, stopping,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { constants, mkdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { userName } from '../linux/users.ts'
 import type { NewRun, Run } from '../catalogue/runs.ts'
-import { allotAddress } from '../core/addresses.ts'
+import { allotBlock, memberAddress } from '../core/addresses.ts'
 import { carriedTrees } from '../core/file-places.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { parseOptions, type RunOptions } from '../core/options.ts'
@@ -112,7 +112,7 @@ function findRun(context: Context, claim: Claim): { run: NewRun; restoring: bool
     restoring: false,
     run: {
       id: randomUUID(), job_id: claim.jobId, uid: claim.uid, gid: claim.gid, user: userName(claim.uid), options: claim.optionsText, hostname: context.node,
-      address: allotAddress(context.config.network.pool, claim.jobId, taken), script: claim.script, outputs: JSON.stringify(claim.truncated), history: '[]', created_at: Date.now(),
+      address: memberAddress(allotBlock(context.config.network.pool, claim.jobId, taken), 0), script: claim.script, outputs: JSON.stringify(claim.truncated), history: '[]', created_at: Date.now(),
     },
   }
 }

@@ -1,14 +1,19 @@
 import { isAddressPool } from './addresses.ts'
 import { StintError } from './errors.ts'
 
+function isWholeNumber(value: unknown, least: number, most: number): boolean {
+  return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
+}
+
 /** What a value must be besides its type, in the words of the reference page and of the error. */
 const bounds = {
   'an absolute path': (value) => typeof value === 'string' && value.startsWith('/'),
   'absolute paths': (value) => Array.isArray(value) && value.every((path) => typeof path === 'string' && path.startsWith('/')),
-  'an aligned IPv4 prefix from /8 to /25': (value) => typeof value === 'string' && isAddressPool(value),
+  'an aligned IPv4 prefix from /8 to /23': (value) => typeof value === 'string' && isAddressPool(value),
   '1 or more': (value) => typeof value === 'number' && value >= 1,
   'a whole number from 1': (value) => Number.isInteger(value) && (value as number) >= 1,
-  'a whole number from 1280 to 65535': (value) => Number.isInteger(value) && (value as number) >= 1280 && (value as number) <= 65535,
+  '0 or a whole number from 1280 to 65535': (value) => value === 0 || isWholeNumber(value, 1280, 65535),
+  'a whole number from 1 to 65535': (value) => isWholeNumber(value, 1, 65535),
   '0 or more': (value) => typeof value === 'number' && value >= 0,
 } as const satisfies Record<string, (value: unknown) => boolean>
 
@@ -38,6 +43,7 @@ export const settings = {
     nsenter: { default: '/usr/bin/nsenter', must: 'an absolute path', doc: 'util-linux' },
     setpriv: { default: '/usr/bin/setpriv', must: 'an absolute path', doc: 'util-linux' },
     ip: { default: '/usr/sbin/ip', must: 'an absolute path', doc: 'iproute2' },
+    bridge: { default: '/usr/sbin/bridge', must: 'an absolute path', doc: 'iproute2' },
     nft: { default: '/usr/sbin/nft', must: 'an absolute path', doc: 'nftables' },
     tar: { default: '/usr/bin/tar', must: 'an absolute path', doc: 'GNU tar' },
     scontrol: { default: '/usr/bin/scontrol', must: 'an absolute path', doc: 'Slurm' },
@@ -56,8 +62,9 @@ export const settings = {
     carry_limit_mb: { default: 1024, must: '0 or more', doc: 'node-local files of the user that are open travel with the image up to this total' },
   },
   network: {
-    pool: { default: '100.64.0.0/10', must: 'an aligned IPv4 prefix from /8 to /25', doc: 'virtual addresses of sandboxes; must not be in use at the site' },
-    mtu: { default: 1450, must: 'a whole number from 1280 to 65535', doc: 'of the device in the sandbox, bytes' },
+    pool: { default: '100.64.0.0/10', must: 'an aligned IPv4 prefix from /8 to /23', doc: 'virtual addresses of sandboxes; must not be in use at the site' },
+    mtu: { default: 0, must: '0 or a whole number from 1280 to 65535', doc: "of the devices in the sandbox, bytes; 0: between members what the nodes' network carries less 50, to the outside 1450" },
+    vxlan_port: { default: 4789, must: 'a whole number from 1 to 65535', doc: 'UDP port between nodes for the traffic of jobs over several nodes' },
   },
   deadline: {
     margin_seconds: { default: 5, must: '0 or more', doc: 'kept free before the walltime' },

@@ -34,6 +34,7 @@ export const errorKinds = {
   E_STORE_FULL: { http: 507, exit: 7, retryable: true, hint: 'Free space in the image store (`stint images` shows who uses it) or enlarge it.' },
   E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },
   E_NO_CHECKPOINT: { http: 404, exit: 8, retryable: false, hint: 'No sealed checkpoint of this job can be restored; `stint images JOB` lists what is there.' },
+  E_NETWORK: { http: 500, exit: 70, retryable: false, hint: 'The nodes of this job cannot be joined in a private network; see "The network of jobs over several nodes" in docs/operations.md.' },
   E_SLURM: { http: 502, exit: 9, retryable: true, hint: 'slurmctld did not do what was asked; it is tried again where that is safe.' },
   E_CATALOGUE: { http: 500, exit: 70, retryable: false, hint: "Move the catalogue in paths.state_dir aside and start stintd again: images are found by their manifests. Jobs that run now lose Stint." },
   E_COMMAND_FAILED: { http: 500, exit: 70, retryable: false, hint: "A program the daemon needs failed; stintd's log has its output, `stint doctor` checks them all." },

@@ -46,7 +46,7 @@ export function makeContext(): TestContext {
   const missing = '/nonexistent/program'
   const config = resolveConfig({
     paths: { socket: join(folder, 's.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
-    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, nft: missing, tar: missing, scontrol },
+    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, scontrol },
     store: { path: join(folder, 'store') },
   })
   const logged: Record<string, unknown>[] = []
@@ -58,7 +58,7 @@ export function makeContext(): TestContext {
     config, log, node: 'n1', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, scontrol, 5),
     engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }),
-    network: new SandboxNetwork(commands, config.programs, config.network.pool, config.network.mtu),
+    network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
     store: new PosixStore(config.store.path),
   }
   const addRun = (job: number, change: Partial<NewRun> = {}): void => {
