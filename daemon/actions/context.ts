@@ -3,6 +3,7 @@ import type { Engine } from '../../plugins/engines/engine.ts'
 import type { ImageStore } from '../../plugins/stores/store.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
 import type { Run } from '../catalogue/runs.ts'
+import type { Peers } from '../cluster/peers.ts'
 import type { Config } from '../core/config.ts'
 import type { FaultHook } from '../core/fault-points.ts'
 import type { RunOptions } from '../core/options.ts'
@@ -39,6 +40,8 @@ export interface Context {
   readonly config: Config
   readonly log: Logger
   readonly node: string
+  /** Of Stint. */
+  readonly version: string
   readonly catalogue: Catalogue
   readonly commands: CommandRunner
   readonly scontrol: Scontrol
@@ -46,6 +49,8 @@ export interface Context {
   readonly criuVersion: string
   readonly store: ImageStore
   readonly network: SandboxNetwork
+  /** The daemons of other nodes. */
+  readonly peers: Peers
   readonly fault: FaultHook
   /** By job id. */
   readonly sandboxes: Map<number, Sandbox>

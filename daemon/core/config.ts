@@ -8,6 +8,8 @@ const bounds = {
   'an aligned IPv4 prefix from /8 to /25': (value) => typeof value === 'string' && isAddressPool(value),
   '1 or more': (value) => typeof value === 'number' && value >= 1,
   'a whole number from 1': (value) => Number.isInteger(value) && (value as number) >= 1,
+  'a port number': (value) => Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 65535,
+  'a user name': (value) => typeof value === 'string' && /^[a-z_][a-z0-9_-]*$/i.test(value),
   'a whole number from 1280 to 65535': (value) => Number.isInteger(value) && (value as number) >= 1280 && (value as number) <= 65535,
   '0 or more': (value) => typeof value === 'number' && value >= 0,
 } as const satisfies Record<string, (value: unknown) => boolean>
@@ -29,6 +31,7 @@ export const settings = {
   paths: {
     socket: { default: '/run/stint/stintd.sock', must: 'an absolute path', doc: 'REST socket; every local user may connect, the kernel tells who it is' },
     sandbox_socket: { default: '/run/stint/sandbox.sock', must: 'an absolute path', doc: 'socket of the Slurm plugin; root only' },
+    peer_socket: { default: '/run/stint/peer.sock', must: 'an absolute path', doc: 'socket for the daemons of other nodes, which come over SSH; root only, the same on every node' },
     run_dir: { default: '/run/stint', must: 'an absolute path', doc: 'sockets and small files of running sandboxes' },
     state_dir: { default: '/var/lib/stint', must: 'an absolute path', doc: 'the catalogue' },
     libexec_dir: { default: '/usr/libexec/stint', must: 'an absolute path', doc: 'stint-init, stint-barrier, criu-shim.so' },
@@ -71,6 +74,17 @@ export const settings = {
   restore: {
     timeout_seconds: { default: 900, must: '1 or more', doc: 'a restore that takes longer is given up' },
     attempts: { default: 3, must: 'a whole number from 1', doc: 'tries of one checkpoint over all nodes before the job is held' },
+  },
+  cluster: {
+    ssh_port: { default: 22, must: 'a port number', doc: 'of sshd on the other nodes' },
+    ssh_user: { default: 'root', must: 'a user name', doc: 'who to be there; needs uid 0' },
+    ssh_key: { default: '/root/.ssh/id_ed25519', must: 'an absolute path', doc: 'private key without passphrase' },
+    known_hosts: { default: ['/etc/ssh/ssh_known_hosts', '/root/.ssh/known_hosts'], must: 'absolute paths', doc: 'host keys of the other nodes, as ssh reads them; a node that is in none of these files is not talked to' },
+    connect_timeout_seconds: { default: 5, must: '1 or more', doc: 'until a connection to another node is ready' },
+    dead_after_seconds: { default: 3, must: '1 or more', doc: 'a node whose sshd is silent so long is given up, and with it every request to it' },
+    request_timeout_seconds: { default: 15, must: '1 or more', doc: 'for a request to another node that is not known to take longer' },
+    attempts: { default: 5, must: 'a whole number from 1', doc: 'tries to bring a request on its way, half a second apart; once it is sent it is never sent again' },
+    idle_seconds: { default: 300, must: '1 or more', doc: 'a connection that nobody used so long is closed' },
   },
   slurm: {
     timeout_seconds: { default: 15, must: '1 or more', doc: 'for one scontrol call' },

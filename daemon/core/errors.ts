@@ -35,6 +35,7 @@ export const errorKinds = {
   E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },
   E_NO_CHECKPOINT: { http: 404, exit: 8, retryable: false, hint: 'No sealed checkpoint of this job can be restored; `stint images JOB` lists what is there.' },
   E_SLURM: { http: 502, exit: 9, retryable: true, hint: 'slurmctld did not do what was asked; it is tried again where that is safe.' },
+  E_PEER: { http: 502, exit: 9, retryable: true, hint: "stintd of this node reaches the others as root over SSH. Check root's key, known_hosts, the other node's sshd (AllowStreamLocalForwarding) and stintd; `stint doctor`, as root, tries them all." },
   E_CATALOGUE: { http: 500, exit: 70, retryable: false, hint: "Move the catalogue in paths.state_dir aside and start stintd again: images are found by their manifests. Jobs that run now lose Stint." },
   E_COMMAND_FAILED: { http: 500, exit: 70, retryable: false, hint: "A program the daemon needs failed; stintd's log has its output, `stint doctor` checks them all." },
   E_INTERNAL: { http: 500, exit: 70, retryable: false, hint: "This is a fault of Stint; please report it with stintd's log." },

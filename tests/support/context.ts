@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import type { Context, Sandbox } from '../../daemon/actions/context.ts'
 import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
 import type { NewRun } from '../../daemon/catalogue/runs.ts'
+import { Peers, peerSettings } from '../../daemon/cluster/peers.ts'
 import { resolveConfig } from '../../daemon/core/config.ts'
 import type { Manifest } from '../../daemon/core/manifest.ts'
 import { defaultOptions } from '../../daemon/core/options.ts'
@@ -45,7 +46,7 @@ export function makeContext(): TestContext {
   writeFileSync(scontrol, `#!/bin/sh\nexec cat '${folder}/slurm'\n`, { mode: 0o755 })
   const missing = '/nonexistent/program'
   const config = resolveConfig({
-    paths: { socket: join(folder, 's.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
+    paths: { socket: join(folder, 's.sock'), peer_socket: join(folder, 'peer.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
     programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, nft: missing, tar: missing, scontrol },
     store: { path: join(folder, 'store') },
   })
@@ -55,11 +56,12 @@ export function makeContext(): TestContext {
   const catalogue = new Catalogue(join(folder, 'state/catalogue.sqlite'), join(import.meta.dirname, '../../migrations'))
   const stopping = new AbortController()
   const context: Context = {
-    config, log, node: 'n1', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
+    config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, scontrol, 5),
     engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }),
     network: new SandboxNetwork(commands, config.programs, config.network.pool, config.network.mtu),
     store: new PosixStore(config.store.path),
+    peers: new Peers(peerSettings(config), log),
   }
   const addRun = (job: number, change: Partial<NewRun> = {}): void => {
     catalogue.runs.upsert({
@@ -82,6 +84,7 @@ export function makeContext(): TestContext {
     context, folder, logged, addRun, addSandbox,
     [Symbol.asyncDispose]: async () => {
       stopping.abort()
+      context.peers[Symbol.dispose]()
       catalogue[Symbol.dispose]()
       rmSync(folder, { recursive: true, force: true })
     },
