@@ -9,7 +9,7 @@ import { isAlive, processStat } from '../linux/processes.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import { handleMessage } from './answer-guard.ts'
 import { abandonMember, watchGuard } from './close-sandbox.ts'
-import { type Context, type Sandbox, rootPid } from './context.ts'
+import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { exclusively } from './exclusively.ts'
 import { requeue } from './requeue.ts'
@@ -38,7 +38,9 @@ async function recoverRestore(context: Context, sandbox: Sandbox, member: Member
 
 /** A dump that was cut short: the kernel says whether the payload lives, the catalogue whether that was decided. */
 async function recoverDump(context: Context, sandbox: Sandbox, checkpoint: Checkpoint): Promise<void> {
+  const barrier = await context.engine.abandonDump(engineDirectory(context, sandbox.run.job_id))
   await engineEnded(checkpoint)
+  await barrier[Symbol.asyncDispose]()
   const { catalogue } = context
   if (!rootAlive(sandbox.pid1, rootPid) && checkpoint.state === 'committed') {
     catalogue.members.move(sandbox.memberId, 'held', Date.now())

@@ -20,7 +20,7 @@ export interface DumpRequest extends EngineTarget {
 
 /**
  * A dump that has reached its barrier: all is written, the payload frozen. Exactly one of `commit` and `abort` is
- * called; a daemon that dies instead has aborted.
+ * called; a dump whose daemon dies instead waits for the next one, for a while (Engine.abandonDump).
  */
 export interface PreparedDump {
   /** Lets the payload end (or run on, with keepRunning). @throws StintError E_CRIU_DUMP_FAILED when it runs on against the word */
@@ -56,5 +56,7 @@ export interface Engine {
   readonly name: string
   version(): Promise<string>
   startDump(request: DumpRequest): Promise<RunningDump>
+  /** Aborts a dump that an earlier daemon has begun, as soon as it is at its barrier; until this is disposed of. */
+  abandonDump(runDirectory: string): Promise<AsyncDisposable>
   startRestore(request: RestoreRequest): RunningRestore
 }

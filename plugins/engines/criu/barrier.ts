@@ -4,9 +4,31 @@ import { join } from 'node:path'
 import { descendsFrom } from '../../../daemon/linux/processes.ts'
 import { peerCredentials } from '../../../daemon/linux/peer.ts'
 
+function socketPath(directory: string): string {
+  return join(directory, 'barrier.sock')
+}
+
+async function listen(server: Server, path: string): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<undefined>()
+  rmSync(path, { force: true })
+  server.once('error', reject)
+  server.listen(path, () => { resolve(undefined) })
+  await promise
+}
+
+/** The barrier of a dump whose daemon has died: whoever waits there is told to abort at once, until this is disposed of. */
+export async function abortAt(directory: string): Promise<AsyncDisposable> {
+  const server = createServer((socket) => {
+    socket.on('error', () => { socket.destroy() })
+    socket.end('abort\n')
+  })
+  await listen(server, socketPath(directory))
+  return { [Symbol.asyncDispose]: async () => { await new Promise((done) => server.close(done)) } }
+}
+
 /**
- * The point where a dump waits for the word. Listens for the one client that CRIU's action script starts; whoever
- * closes without `commit` has said abort.
+ * The point where a dump waits for the word. Listens for the one client that CRIU's action script starts. A connection
+ * that ends without a word is a daemon that has died: the client comes again.
  */
 export class Barrier implements AsyncDisposable {
   readonly path: string
@@ -16,8 +38,7 @@ export class Barrier implements AsyncDisposable {
   #enginePid: number | undefined
 
   constructor(directory: string) {
-    this.path = join(directory, 'barrier.sock')
-    rmSync(this.path, { force: true })
+    this.path = socketPath(directory)
     const { promise, resolve } = Promise.withResolvers<undefined>()
     this.reached = promise
     this.#server = createServer((socket) => {
@@ -40,10 +61,7 @@ export class Barrier implements AsyncDisposable {
 
   /** Listens; call before the engine starts. */
   async open(): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<undefined>()
-    this.#server.once('error', reject)
-    this.#server.listen(this.path, () => { resolve(undefined) })
-    await promise
+    await listen(this.#server, this.path)
   }
 
   /** Whose descendants may come. */
@@ -56,7 +74,7 @@ export class Barrier implements AsyncDisposable {
   }
 
   abort(): void {
-    this.#client?.destroy()
+    this.#client?.end('abort\n')
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

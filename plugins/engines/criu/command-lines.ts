@@ -40,7 +40,9 @@ export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
 
 /** The interrupted-system-call shim and the barrier, as CRIU and its action script find them. */
 export function dumpEnvironment(programs: CriuPrograms, barrierSocket: string, barrierSeconds: number): Record<string, string> {
-  return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_BARRIER: barrierSocket, STINT_BARRIER_TIMEOUT: String(barrierSeconds) }
+  return {
+    LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_BARRIER: barrierSocket, STINT_BARRIER_ACTION: 'post-dump', STINT_BARRIER_TIMEOUT: String(barrierSeconds),
+  }
 }
 
 /**

@@ -5,7 +5,7 @@ import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
 import { signalProcess } from '../../../daemon/linux/processes.ts'
 import type { DumpRequest, Engine, PreparedDump, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
-import { Barrier } from './barrier.ts'
+import { abortAt, Barrier } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, type CriuPrograms } from './command-lines.ts'
 import { firstError, remedyFor } from './log.ts'
 
@@ -59,6 +59,10 @@ export class CriuEngine implements Engine {
     }
     barrier.expect(program.pid)
     return { pid: program.pid, prepared: this.#prepared(barrier, program, log, output) }
+  }
+
+  async abandonDump(runDirectory: string): Promise<AsyncDisposable> {
+    return abortAt(runDirectory)
   }
 
   async #prepared(barrier: Barrier, program: DetachedProgram, log: string, output: string): Promise<PreparedDump> {
