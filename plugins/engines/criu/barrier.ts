@@ -20,6 +20,8 @@ async function listen(server: Server, path: string): Promise<void> {
 export async function abortAt(directory: string): Promise<AsyncDisposable> {
   const server = createServer((socket) => {
     socket.on('error', () => { socket.destroy() })
+    // Its end is seen only by reading; left open, it would keep the sandbox's network namespace alive.
+    socket.resume()
     socket.end('abort\n')
   })
   await listen(server, socketPath(directory))
