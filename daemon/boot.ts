@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { schedule } from 'node-cron'
@@ -9,12 +9,16 @@ import type { Context } from './actions/context.ts'
 import { reclaimQuietly } from './actions/reclaim.ts'
 import { clearEndedSandboxes } from './actions/recover.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
+import { PeerDaemons } from './cluster/peer-daemons.ts'
+import { Peers, peerSettings } from './cluster/peers.ts'
 import type { Config } from './core/config.ts'
 import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
-import { serveApi } from './http/server.ts'
+import { servePeerApi } from './http/peer-api.ts'
+import { serveRestApi } from './http/rest-api.ts'
 import { CommandRunner } from './linux/command.ts'
 import { SandboxNetwork } from './linux/network.ts'
 import { notifyServiceManager } from './linux/service-manager.ts'
+import { PostOffice } from './sandbox/post-office.ts'
 import { serveSandboxes } from './sandbox/server.ts'
 import { Scontrol } from './slurm/scontrol.ts'
 
@@ -32,6 +36,10 @@ function faultHook(log: Logger): FaultHook {
     log.warn({ point }, 'ending here as asked by STINT_FAULT')
     process.kill(process.pid, 'SIGKILL')
   }
+}
+
+function versionOfStint(): string {
+  return (JSON.parse(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8')) as { version: string }).version
 }
 
 /** Once a day, at a minute of this node's own: not all nodes ask slurmctld at once. */
@@ -53,12 +61,19 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const commands = new CommandRunner(log)
   const { programs } = config
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir })
-  const network = new SandboxNetwork(commands, programs, config.network.pool, config.network.mtu)
+  const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
   const store = new PosixStore(config.store.path)
+  const scontrol = new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds)
+  const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
+  const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
   const context: Context = {
     config, log, catalogue, commands, engine, network, store, stopping,
     node: hostname(),
-    scontrol: new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds),
+    version: versionOfStint(),
+    peers, expected: new Map(),
+    cluster: new PeerDaemons(peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, addressOf),
+    postOffice: (...args) => new PostOffice(...args),
+    scontrol,
     criuVersion: await engine.version(),
     fault: faultHook(log),
     sandboxes: new Map(),
@@ -68,7 +83,8 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   clearEndedSandboxes(context)
   stack.use(reclaimDaily(context))
   stack.use(await serveSandboxes(context))
-  stack.use(await serveApi(context))
+  stack.use(await servePeerApi(context))
+  stack.use(await serveRestApi(context))
   const serviceManager = process.env['NOTIFY_SOCKET']
   notifyServiceManager('READY=1', serviceManager)
   stack.defer(() => { notifyServiceManager('STOPPING=1', serviceManager) })

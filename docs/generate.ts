@@ -6,7 +6,9 @@ import type { Context } from '../daemon/actions/context.ts'
 import { makeProgram } from '../daemon/cli/program.ts'
 import { sampleConfig, settingTable } from '../daemon/core/config.ts'
 import { errorKinds, type ErrorKind } from '../daemon/core/errors.ts'
-import { makeApi } from '../daemon/http/server.ts'
+import { makePeerApi } from '../daemon/http/peer-api.ts'
+import { makeRestApi } from '../daemon/http/rest-api.ts'
+import type { Api } from '../daemon/http/server.ts'
 
 /** Writes the reference pages and the sample configuration from the tables in the code: `npm run docs`. */
 
@@ -83,8 +85,8 @@ function cliPage(): string {
   )
 }
 
-async function openapi(): Promise<string> {
-  const api = await makeApi({ log: pino({ level: 'silent' }) } as Context)
+async function openapi(make: (context: Context) => Promise<Api>): Promise<string> {
+  const api = await make({ log: pino({ level: 'silent' }) } as Context)
   try {
     return `${JSON.stringify(api.swagger(), undefined, 2)}\n`
   } finally {
@@ -102,7 +104,8 @@ export async function generate(): Promise<Readonly<Record<string, string>>> {
     'docs/reference/configuration.md': configurationPage(),
     'docs/reference/errors.md': errorsPage(),
     'docs/reference/cli.md': cliPage(),
-    'docs/reference/openapi.json': await openapi(),
+    'docs/reference/openapi.json': await openapi(makeRestApi),
+    'docs/reference/peer-openapi.json': await openapi(makePeerApi),
     'slurm-scripts/snippets/stint.toml': sampleFile(),
   }
 }

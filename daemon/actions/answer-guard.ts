@@ -22,20 +22,38 @@ function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' 
   })
 }
 
+/**
+ * What becomes of a signal that Slurm has sent to the run, at whichever member. The coordinator's alone.
+ * @param later delivers it after all, when saving did not succeed
+ * @returns whether it is for the payload now
+ */
+export async function answerSignalOf(context: Context, sandbox: Sandbox, number: number, later: () => void = () => undefined): Promise<boolean> {
+  const { state } = context.catalogue.members.require(sandbox.memberId)
+  if (state === 'dumping' || state === 'held') return false
+  if (number === SIGUSR1 && sandbox.options.signal === 'doorbell') {
+    saveInBackground(context, sandbox, 'signal', () => undefined)
+    return false
+  }
+  if (number !== SIGTERM || !(await isRequeue(context, sandbox))) return true
+  saveInBackground(context, sandbox, 'preemption', later)
+  return false
+}
+
+/** A member of a run that is decided elsewhere: once it is saved, whatever ends its step is welcome. */
+async function askCoordinator(context: Context, sandbox: Sandbox, number: number): Promise<boolean> {
+  const { state } = context.catalogue.members.require(sandbox.memberId)
+  if (state === 'held') sandbox.link?.send('release', { status: 0 })
+  if (state === 'dumping' || state === 'held') return false
+  return context.cluster.coordinator(sandbox.run.job_id, sandbox.coordinator ?? '').signal(sandbox.member, number)
+}
+
 async function answerSignal(context: Context, sandbox: Sandbox, message: Message): Promise<void> {
   const number = numberWord(message, 'number') ?? 0
   const scope = word(message, 'scope') ?? 'task'
   const pass = (): void => { sandbox.link?.send('pass', { number, scope }) }
-  const drop = (): void => { sandbox.link?.send('drop', { number }) }
-  const { state } = context.catalogue.members.require(sandbox.memberId)
-  if (state === 'dumping' || state === 'held') drop()
-  else if (number === SIGUSR1 && sandbox.options.signal === 'doorbell') {
-    drop()
-    saveInBackground(context, sandbox, 'signal', () => undefined)
-  } else if (number === SIGTERM && (await isRequeue(context, sandbox))) {
-    drop()
-    saveInBackground(context, sandbox, 'preemption', pass)
-  } else pass()
+  const isForPayload = sandbox.coordinator === undefined ? await answerSignalOf(context, sandbox, number, pass) : await askCoordinator(context, sandbox, number)
+  if (isForPayload) pass()
+  else sandbox.link?.send('drop', { number })
 }
 
 /** A line from a guard whose sandbox stands. */

@@ -1,6 +1,7 @@
+import type { MemberObservation } from '../core/member.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import type { Context, Sandbox } from './context.ts'
-import { observe, type Observation } from './observe.ts'
+import { atAll, membersOf } from './members.ts'
 
 /** What Slurm says against saving and requeuing; --keep-running would do. */
 async function requeueObstacles(context: Context, sandbox: Sandbox): Promise<Obstacle[]> {
@@ -13,7 +14,13 @@ async function requeueObstacles(context: Context, sandbox: Sandbox): Promise<Obs
  * What a checkpoint that ends and requeues the job would meet right now, for whoever asks.
  * @throws StintError E_SLURM
  */
-export async function check(context: Context, sandbox: Sandbox): Promise<Observation> {
-  const found = await observe(context, sandbox)
-  return { ...found, obstacles: [...found.obstacles, ...(await requeueObstacles(context, sandbox))] }
+export async function check(context: Context, sandbox: Sandbox): Promise<MemberObservation> {
+  const found = await atAll(await membersOf(context, sandbox), (member) => member.observe())
+  return {
+    obstacles: [...found.flatMap((f) => f.obstacles), ...(await requeueObstacles(context, sandbox))],
+    carried: found.flatMap((f) => f.carried),
+    processes: found.reduce((sum, f) => sum + f.processes, 0),
+    bytes: found.reduce((sum, f) => sum + f.bytes, 0),
+    predictedSeconds: Math.max(...found.map((f) => f.predictedSeconds)),
+  }
 }

@@ -1,16 +1,14 @@
-import { release, machine } from 'node:os'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
-import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
 import { StintError, asStintError } from '../core/errors.ts'
+import { emptyBook } from '../core/launch-book.ts'
+import type { DumpOrder, MemberPort, RunCut } from '../core/member.ts'
 import type { Trigger } from '../core/states.ts'
-import { processStat } from '../linux/processes.ts'
 import { rootAlive } from '../linux/payload.ts'
-import type { PreparedDump } from '../../plugins/engines/engine.ts'
-import type { ImageDraft } from '../../plugins/stores/store.ts'
-import { carryOut } from './carry.ts'
-import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
+import { type Context, type Sandbox, rootPid } from './context.ts'
 import { exclusively } from './exclusively.ts'
-import { assertNoObstacles, assertTreeComplete, observe, type Observation } from './observe.ts'
+import { launchBook } from './launches.ts'
+import { atAll, atAllOthers, membersOf } from './members.ts'
+import { assertNoObstacles } from './observe.ts'
 import { markSaved } from './mark-saved.ts'
 import { pruneImages } from './prune.ts'
 import { requeue } from './requeue.ts'
@@ -20,12 +18,11 @@ export interface CheckpointOptions {
   readonly keepRunning: boolean
 }
 
-/** Everything one checkpoint in the making knows. */
+/** One checkpoint in the making, as its coordinator has it. */
 interface Attempt {
-  readonly row: Checkpoint
-  readonly options: CheckpointOptions
-  readonly observation: Observation
-  readonly draft: ImageDraft
+  readonly order: DumpOrder
+  /** Member 0 first. */
+  readonly members: readonly MemberPort[]
   readonly startedAt: number
 }
 
@@ -36,92 +33,108 @@ async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<voi
   if (job.state === 'CANCELLED') throw new StintError('E_NOT_RUNNING', `job ${job.jobId} is being cancelled`)
 }
 
-function manifestOf(context: Context, sandbox: Sandbox, attempt: Attempt, files: ImageFile[]): Manifest {
-  const { run } = sandbox
-  const { row, options } = attempt
-  const member = context.catalogue.members.require(sandbox.memberId)
-  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
-  const now = Date.now()
-  const seconds = (now - attempt.startedAt) / 1000
-  const earlier = JSON.parse(run.history) as StintRecord[]
-  const record = { node: context.node, startedAt: member.opened_at, endedAt: now, checkpoint: row.number, trigger: options.trigger, bytes, seconds }
-  return {
-    version: 1, run: run.id, job: run.job_id, uid: run.uid, gid: run.gid, user: run.user, options: run.options,
-    checkpoint: row.number, trigger: options.trigger, keepRunning: options.keepRunning, member: member.member, members: 1,
-    node: context.node, restarts: sandbox.restarts, createdAt: now, hostname: run.hostname, address: run.address, rootPid,
-    criuVersion: context.criuVersion, kernel: release(), machine: machine(), script: run.script, carried: [...attempt.observation.carried],
-    seconds, bytes, files, history: [...earlier, record],
-  }
+/** The preflight on all members; nothing is changed yet. */
+async function begin(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Attempt> {
+  const startedAt = Date.now()
+  const requeuable = options.keepRunning ? Promise.resolve() : assertRequeuable(context, sandbox)
+  requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
+  const members = await membersOf(context, sandbox)
+  const observations = await atAll(members, (member) => member.observe())
+  assertNoObstacles(observations.flatMap((o) => o.obstacles))
+  const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)
+  context.store.assertUsable(bytes)
+  await requeuable
+  const { catalogue, store } = context
+  const number = Math.max(catalogue.checkpoints.highestNumber(sandbox.run.id), ...store.list(sandbox.run.job_id).map((i) => i.manifest.checkpoint)) + 1
+  const order = { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, coordinator: context.node, members: members.map((m) => m.member) }
+  catalogue.events.add(sandbox.run.id, startedAt, 'checkpoint', { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, bytes, members: members.length })
+  return { order, members, startedAt }
 }
 
-/** Hashes, flushes and publishes; afterwards the checkpoint can be restored. */
-async function seal(context: Context, sandbox: Sandbox, attempt: Attempt): Promise<Manifest> {
-  const manifest = manifestOf(context, sandbox, attempt, await attempt.draft.finish())
-  const path = attempt.draft.seal(manifest)
-  const { catalogue } = context
-  catalogue.transaction(() => {
-    catalogue.checkpoints.move(attempt.row.id, 'sealed')
-    catalogue.checkpoints.setTimes(attempt.row.id, { seconds: manifest.seconds })
-    catalogue.images.put({ checkpoint_id: attempt.row.id, member: manifest.member, path, bytes: manifest.bytes })
-    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes, manifest.seconds * 1000)
-    catalogue.events.add(sandbox.run.id, Date.now(), 'sealed', { checkpoint: attempt.row.number, bytes: manifest.bytes, seconds: manifest.seconds })
+/** This coordinator's own row of the checkpoint; member 0 makes it when it is quiet. */
+function rowOf(context: Context, sandbox: Sandbox, { order }: Attempt): Checkpoint {
+  const row = context.catalogue.checkpoints.ofRun(sandbox.run.id).find((c) => c.number === order.checkpoint)
+  if (row === undefined) throw new StintError('E_INTERNAL', `checkpoint ${order.checkpoint} is not in the catalogue`)
+  return row
+}
+
+/** All members frozen at their barriers, all written. */
+async function prepare(context: Context, sandbox: Sandbox, { order, members, startedAt }: Attempt): Promise<RunCut> {
+  await atAll(members, (member) => member.quiesce(order))
+  const launches = launchBook(context, sandbox)
+  const quietAt = Date.now()
+  const reports = await atAll(members, (member) => member.dump(order))
+  const slowestMs = Math.max(...reports.map((r) => r.dumpMs))
+  context.catalogue.events.add(sandbox.run.id, Date.now(), 'prepared', { checkpoint: order.checkpoint, quietMs: quietAt - startedAt, preparedMs: Date.now() - startedAt, slowestDumpMs: Math.round(slowestMs) })
+  return { launches, startedAt, bytes: reports.reduce((sum, r) => sum + r.bytes, 0) }
+}
+
+/** Seals every part, then gives the whole its name: from here on it can be restored. */
+async function sealAll(context: Context, sandbox: Sandbox, attempt: Attempt, cut: RunCut): Promise<void> {
+  const { members, order } = attempt
+  // The launch book is member 0's.
+  const reports = await atAll(members, (member) => member.seal(order, member.member === 0 ? cut : { ...cut, launches: emptyBook }))
+  for (const member of members) await member.publish(order)
+  const bytes = reports.reduce((sum, r) => sum + r.bytes, 0)
+  const seconds = (Date.now() - attempt.startedAt) / 1000
+  context.catalogue.transaction(() => {
+    context.catalogue.checkpoints.setTimes(rowOf(context, sandbox, attempt).id, { seconds })
+    context.catalogue.events.add(sandbox.run.id, Date.now(), 'sealed', { checkpoint: order.checkpoint, bytes, seconds })
   })
-  return manifest
+  sandbox.link?.send('say', { text: `saved by ${order.trigger} as checkpoint ${order.checkpoint} on ${members.map((m) => m.node).join(', ')}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(2)} s` })
 }
 
-/** Lets the payload go and waits until CRIU has; whether it ended or runs on is the kernel's word, not CRIU's exit code. */
-async function commit(context: Context, sandbox: Sandbox, attempt: Attempt, prepared: PreparedDump): Promise<void> {
-  context.catalogue.checkpoints.move(attempt.row.id, 'committed')
-  const failed = await prepared.commit().then(() => undefined, (error: unknown) => asStintError(error))
-  context.catalogue.checkpoints.setTimes(attempt.row.id, { frozenMs: Date.now() - attempt.startedAt })
-  if (rootAlive(sandbox.pid1, rootPid) !== attempt.options.keepRunning) throw failed ?? new StintError('E_CRIU_DUMP_FAILED', 'the payload is not as the dump should have left it')
-}
-
-/** Seal, then let the payload end: from here on the run lives in the image. */
-async function saveAndEnd(context: Context, sandbox: Sandbox, attempt: Attempt, prepared: PreparedDump): Promise<void> {
-  const manifest = await seal(context, sandbox, attempt)
+/**
+ * Seal, then let the payload end: from here on the run lives in the image. The decision is on record before anyone is told,
+ * and member 0 ends first: while it has not, nobody has, and all can still go on.
+ */
+async function saveAndEnd(context: Context, sandbox: Sandbox, attempt: Attempt, cut: RunCut): Promise<void> {
+  const { members: [own, ...others], order } = attempt
+  await sealAll(context, sandbox, attempt, cut)
   context.fault('sealed')
-  await commit(context, sandbox, attempt, prepared)
-  context.catalogue.members.move(sandbox.memberId, 'held', Date.now())
-  context.catalogue.runs.setHistory(sandbox.run.id, JSON.stringify(manifest.history))
+  context.catalogue.checkpoints.move(rowOf(context, sandbox, attempt).id, 'committed')
+  context.fault('decided')
+  await own?.commit(order)
   context.fault('committed')
-  sandbox.link?.send('say', {
-    text: `saved by ${attempt.options.trigger} as checkpoint ${attempt.row.number} on ${context.node}: ${(manifest.bytes / 1e6).toFixed(1)} MB in ${manifest.seconds.toFixed(2)} s`,
-  })
+  await endOthers(context, others, order)
+}
+
+/** The run is saved and its member 0 has ended: who cannot be told now is ended by Slurm with the requeue. */
+export async function endOthers(context: Context, others: readonly MemberPort[], order: DumpOrder): Promise<void> {
+  const failures = await atAllOthers(others, (member) => member.commit(order))
+  for (const { member, error } of failures) context.log.warn({ err: error, member: member.member, node: member.node }, 'a member was not told of its end')
 }
 
 /** Let the payload go on at once, seal while it runs. */
-async function saveAndKeep(context: Context, sandbox: Sandbox, attempt: Attempt, prepared: PreparedDump): Promise<void> {
-  await commit(context, sandbox, attempt, prepared)
-  context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
-  await seal(context, sandbox, attempt)
-  await context.scontrol.showJob(sandbox.run.job_id).then((job) => markSaved(context, job, attempt.row.number)).catch((error: unknown) => { context.log.warn({ err: error, job: sandbox.run.job_id }, 'Slurm has no note of this checkpoint') })
+async function saveAndKeep(context: Context, sandbox: Sandbox, attempt: Attempt, cut: RunCut): Promise<void> {
+  context.catalogue.checkpoints.move(rowOf(context, sandbox, attempt).id, 'committed')
+  context.fault('decided')
+  await atAll(attempt.members, (member) => member.commit(attempt.order))
+  await sealAll(context, sandbox, attempt, cut)
+  await context.scontrol.showJob(sandbox.run.job_id).then((job) => markSaved(context, job, attempt.order.checkpoint)).catch((error: unknown) => { context.log.warn({ err: error, job: sandbox.run.job_id }, 'Slurm has no note of this checkpoint') })
 }
 
-/** From frozen to saved. Any fault before the commit aborts: the payload resumes. */
-async function saveFrozen(context: Context, sandbox: Sandbox, attempt: Attempt, prepared: PreparedDump): Promise<void> {
+/** Every member goes on; who cannot be told keeps asking for the decision by itself. */
+export async function abortAll(context: Context, members: readonly MemberPort[], order: DumpOrder, error: StintError): Promise<void> {
+  const failures = await atAllOthers(members, (member) => member.abort(order, { code: error.code, message: error.message }))
+  for (const { member, error: cause } of failures) context.log.warn({ err: cause, member: member.member, node: member.node }, 'a member was not told to go on')
+}
+
+async function make(context: Context, sandbox: Sandbox, attempt: Attempt): Promise<void> {
+  const { order } = attempt
   try {
-    context.catalogue.checkpoints.move(attempt.row.id, 'prepared')
-    context.fault('prepared')
-    assertTreeComplete(sandbox)
-    await carryOut(context, sandbox, attempt.draft.directory, attempt.observation.carried)
-    await (attempt.options.keepRunning ? saveAndKeep : saveAndEnd)(context, sandbox, attempt, prepared)
+    const cut = await prepare(context, sandbox, attempt)
+    await (order.keepRunning ? saveAndKeep : saveAndEnd)(context, sandbox, attempt, cut)
   } catch (error) {
-    if (rootAlive(sandbox.pid1, rootPid)) await prepared.abort()
+    // The payload is gone although the commit was not clean: the published image is the run now, go on to the requeue.
+    const decided = context.catalogue.checkpoints.ofRun(sandbox.run.id).some((c) => c.number === order.checkpoint && c.state === 'committed')
+    if (decided && !order.keepRunning && !rootAlive(sandbox.pid1, rootPid)) {
+      await endOthers(context, attempt.members.slice(1), order)
+      return
+    }
+    await abortAll(context, attempt.members, order, asStintError(error))
     throw error
   }
-}
-
-/** The payload runs on: say so everywhere, and drop what was written. */
-function recordAbort(context: Context, sandbox: Sandbox, attempt: Attempt, error: StintError): void {
-  const { catalogue } = context
-  const published = catalogue.images.ofCheckpoint(attempt.row.id).length > 0
-  catalogue.transaction(() => {
-    catalogue.checkpoints.abort(attempt.row.id, error.code, error.message)
-    catalogue.members.move(sandbox.memberId, 'running', Date.now())
-  })
-  if (published) context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: attempt.row.number })
-  sandbox.link?.send('unhold')
 }
 
 function recordFailure(context: Context, sandbox: Sandbox, error: StintError): void {
@@ -133,66 +146,23 @@ function recordFailure(context: Context, sandbox: Sandbox, error: StintError): v
   context.log.warn({ job: sandbox.run.job_id, err: error, ...error.details }, 'checkpoint failed; the job runs on')
 }
 
-async function begin(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Attempt> {
-  const startedAt = Date.now()
-  const requeuable = options.keepRunning ? Promise.resolve() : assertRequeuable(context, sandbox)
-  requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
-  const observation = await observe(context, sandbox)
-  assertNoObstacles(observation.obstacles)
-  context.store.assertUsable(observation.bytes)
-  await requeuable
-  const { catalogue, store } = context
-  const number = Math.max(catalogue.checkpoints.highestNumber(sandbox.run.id), ...store.list(sandbox.run.job_id).map((i) => i.manifest.checkpoint)) + 1
-  const draft = store.begin({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: number, member: 0 }, !options.keepRunning)
-  const row = catalogue.transaction(() => {
-    catalogue.members.move(sandbox.memberId, 'dumping', Date.now())
-    catalogue.events.add(sandbox.run.id, Date.now(), 'checkpoint', { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, bytes: observation.bytes })
-    return catalogue.checkpoints.begin(sandbox.run.id, number, options.trigger, options.keepRunning, startedAt)
-  })
-  return { row, options, observation, draft, startedAt }
-}
-
-async function dump(context: Context, sandbox: Sandbox, attempt: Attempt): Promise<void> {
-  await using draft = attempt.draft
-  try {
-    if (!attempt.options.keepRunning) {
-      if (sandbox.link === undefined) throw new StintError('E_NOT_RUNNING', 'the sandbox is not connected; it reconnects within a second')
-      const held = sandbox.link.expect('held', 2)
-      sandbox.link.send('hold')
-      await held
-    }
-    const running = await context.engine.startDump({
-      pid1: sandbox.pid1, uid: sandbox.run.uid, gid: sandbox.run.gid, rootPid, directory: draft.directory, keepRunning: attempt.options.keepRunning,
-      barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id),
-    })
-    const stat = processStat(running.pid)
-    if (stat !== undefined) context.catalogue.checkpoints.setEngine(attempt.row.id, stat.pid, stat.startTime)
-    context.fault('dumping')
-    await saveFrozen(context, sandbox, attempt, await running.prepared)
-  } catch (error) {
-    // The payload is gone although the commit was not clean: the sealed image is the run now, go on to the requeue.
-    if (context.catalogue.checkpoints.require(attempt.row.id).state === 'committed' && !rootAlive(sandbox.pid1, rootPid)) return
-    recordAbort(context, sandbox, attempt, asStintError(error))
-    throw error
-  }
-}
-
 /**
- * Saves a run as it stands. With keepRunning it goes on; otherwise it ends here and is requeued (this returns once the
- * image is sealed and the payload ended; the requeue goes on by itself).
- * @throws StintError with the run undisturbed: E_BUSY, E_PREFLIGHT, E_NOT_REQUEUABLE, E_STORE_*, E_CRIU_DUMP_FAILED
+ * Saves a run as it stands, on all its members at once. With keepRunning it goes on; otherwise it ends here and is requeued
+ * (this returns once the image is sealed and the payload ended; the requeue goes on by itself). The coordinator's alone.
+ * @throws StintError with the run undisturbed: E_BUSY, E_PREFLIGHT, E_NOT_REQUEUABLE, E_STORE_*, E_CRIU_DUMP_FAILED, E_PEER
  */
 export async function checkpoint(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Checkpoint> {
   return exclusively(sandbox, async () => {
     try {
       const attempt = await begin(context, sandbox, options)
-      await dump(context, sandbox, attempt)
+      await make(context, sandbox, attempt)
       context.catalogue.runs.setError(sandbox.run.id, null, null)
       pruneImages(context, sandbox.run)
+      const row = rowOf(context, sandbox, attempt)
       if (!options.keepRunning) {
-        void requeue(context, sandbox, attempt.row.id).catch((error: unknown) => { context.log.error({ err: error, job: sandbox.run.job_id }, 'requeue ended') })
+        void requeue(context, sandbox, row.id).catch((error: unknown) => { context.log.error({ err: error, job: sandbox.run.job_id }, 'requeue ended') })
       }
-      return context.catalogue.checkpoints.require(attempt.row.id)
+      return row
     } catch (error) {
       recordFailure(context, sandbox, asStintError(error))
       throw error

@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { asStintError } from '../core/errors.ts'
 import type { Member } from '../catalogue/members.ts'
 import { removePayloadCgroup, removeStepRemains } from '../linux/cgroups.ts'
 import { isAlive } from '../linux/processes.ts'
@@ -46,6 +47,18 @@ async function imagesAreDone(context: Context, sandbox: Sandbox, endedByItself: 
   return false
 }
 
+/** It may have ended itself, or be gone: it finds out by its own step then. */
+async function tellCoordinator(context: Context, sandbox: Sandbox): Promise<void> {
+  const { job_id: job, id } = sandbox.run
+  context.catalogue.runs.end(id, Date.now(), null)
+  await context.cluster.coordinator(job, sandbox.coordinator ?? '').memberEnded(sandbox.member).catch((error: unknown) => { context.log.info({ err: asStintError(error), job }, 'the coordinator was not told that its member ended') })
+}
+
+/** Without member 0 there is no run; Slurm ends the other steps with the job, too. */
+async function closeOthers(sandbox: Sandbox): Promise<void> {
+  await Promise.allSettled([...sandbox.others.values()].map(async (member) => (await member).close()))
+}
+
 /**
  * The sandbox has ended.
  * @param waitStatus the payload's, as of waitpid(2); null when the sandbox vanished or was released after a checkpoint
@@ -58,6 +71,12 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
   const member = context.catalogue.members.require(sandbox.memberId)
   const saved = member.state === 'held'
   await clearMember(context, member, run.job_id)
+  await sandbox.post?.[Symbol.asyncDispose]()
+  if (sandbox.coordinator !== undefined) {
+    await tellCoordinator(context, sandbox)
+    return
+  }
+  await closeOthers(sandbox)
   if (saved) return
   const hasImages = context.store.list(run.job_id).some((image) => image.manifest.run === run.id)
   if (waitStatus !== null) context.catalogue.runs.end(run.id, Date.now(), waitStatus)

@@ -1,18 +1,38 @@
 import type { Logger } from 'pino'
-import type { Engine } from '../../plugins/engines/engine.ts'
-import type { ImageStore } from '../../plugins/stores/store.ts'
+import type { Engine, PreparedDump, PreparedRestore } from '../../plugins/engines/engine.ts'
+import type { ImageDraft, ImageStore } from '../../plugins/stores/store.ts'
 import type { Catalogue } from '../catalogue/catalogue.ts'
+import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import type { Run } from '../catalogue/runs.ts'
+import type { PeerDaemons } from '../cluster/peer-daemons.ts'
+import type { Peers } from '../cluster/peers.ts'
+import type { RunNetwork } from '../core/addresses.ts'
 import type { Config } from '../core/config.ts'
 import type { FaultHook } from '../core/fault-points.ts'
+import type { MemberPlan, MemberPort } from '../core/member.ts'
 import type { RunOptions } from '../core/options.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import type { SandboxNetwork } from '../linux/network.ts'
 import type { GuardLink } from '../sandbox/link.ts'
+import type { PostOffice } from '../sandbox/post-office.ts'
 import type { Scontrol } from '../slurm/scontrol.ts'
 
 /** PID of the payload's root inside every sandbox (docs/reference/sandbox-protocol.md). */
 export const rootPid = 1000
+/** Its child: the job script in member 0, the launcher elsewhere. */
+export const scriptPid = 1001
+
+/** A member's half of a checkpoint in the making. */
+export interface MemberDump {
+  readonly row: Checkpoint
+  readonly draft: ImageDraft
+  readonly startedAt: number
+  /** The engine is under way; settles at its barrier or its end. */
+  reached: Promise<unknown> | undefined
+  /** Set when the engine stands at its barrier. */
+  prepared: PreparedDump | undefined
+  carried: readonly string[]
+}
 
 /** A sandbox on this node while it lives. The catalogue has what must outlive the daemon; here is the rest. */
 export interface Sandbox {
@@ -20,6 +40,16 @@ export interface Sandbox {
   readonly run: Run
   readonly options: RunOptions
   readonly restarts: number
+  /** This node's place in the run; 0 is the batch task's, and its daemon coordinates. */
+  readonly member: number
+  /** Host names for life, by member. */
+  readonly hosts: readonly string[]
+  /** Nodes of this stint, by member. */
+  readonly nodes: readonly string[]
+  /** Of a run over several nodes. */
+  readonly network: RunNetwork | undefined
+  /** The node whose daemon decides; undefined where this one does. */
+  readonly coordinator: string | undefined
   /** As the node sees it. */
   readonly pid1: number
   /** Missing while the guard reconnects after a restart of the daemon. */
@@ -32,13 +62,28 @@ export interface Sandbox {
   notBefore: number
   /** When the run will be saved and why, for `stint status`. */
   plannedAt: number | undefined
+  /** Where agents and launchers of a run over several nodes ask; none on one node. */
+  post: PostOffice | undefined
+  /** This member's half of the checkpoint that is being made; only actions/dump-member.ts sets it. */
+  dump: MemberDump | undefined
+  /** This member's half of the restore that stands at its barrier; only actions/restore-member.ts sets it. */
+  restoring: PreparedRestore | undefined
+  /** The coordinator's: other members by number, being opened or open; only actions/start-member.ts sets it. */
+  readonly others: Map<number, Promise<MemberPort>>
 }
+
+/** What is the same at the beginning of every sandbox's life. */
+export const freshSandbox = (): Pick<Sandbox, 'busy' | 'deadline' | 'notBefore' | 'plannedAt' | 'post' | 'dump' | 'restoring' | 'others'> => ({
+  busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined, post: undefined, dump: undefined, restoring: undefined, others: new Map(),
+})
 
 /** What boot.ts hands to every action. */
 export interface Context {
   readonly config: Config
   readonly log: Logger
   readonly node: string
+  /** Of Stint. */
+  readonly version: string
   readonly catalogue: Catalogue
   readonly commands: CommandRunner
   readonly scontrol: Scontrol
@@ -46,11 +91,26 @@ export interface Context {
   readonly criuVersion: string
   readonly store: ImageStore
   readonly network: SandboxNetwork
+  /** The daemons of other nodes. */
+  readonly peers: Peers
   readonly fault: FaultHook
   /** By job id. */
   readonly sandboxes: Map<number, Sandbox>
+  /** Members of other nodes' runs that are about to be opened here, by job id. */
+  readonly expected: Map<number, ExpectedMember>
+  /** The members of runs on other nodes, and their coordinators. */
+  readonly cluster: PeerDaemons
+  /** Makes a post office; does not open it yet. */
+  readonly postOffice: (...args: ConstructorParameters<typeof PostOffice>) => PostOffice
   /** Ends with the daemon. */
   readonly stopping: AbortSignal
+}
+
+/** What the coordinator has told of a member, until its step comes. */
+export interface ExpectedMember {
+  readonly plan: MemberPlan
+  /** Settles when its sandbox stands, or cannot be made. */
+  readonly opened: PromiseWithResolvers<undefined>
 }
 
 /** Where an engine works for a job on this node: logs outlive the sandbox, for whoever asks why. */

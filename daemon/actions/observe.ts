@@ -1,22 +1,13 @@
 import { connectionObstacles, processObstacles, outsideTree, type Obstacle } from '../core/obstacles.ts'
 import { placeOf } from '../core/file-places.ts'
 import { StintError } from '../core/errors.ts'
+import type { MemberObservation } from '../core/member.ts'
 import { predictSeconds } from '../core/deadline.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
-
-/** What a checkpoint of this run would meet right now. */
-export interface Observation {
-  readonly obstacles: readonly Obstacle[]
-  /** Node-local files of the user that travel with the image. */
-  readonly carried: readonly string[]
-  readonly processes: number
-  readonly bytes: number
-  readonly predictedSeconds: number
-}
 
 export function deadlineRules(context: Context): { safety: number; marginSeconds: number; assumedBytesPerSecond: number } {
   const { deadline } = context.config
@@ -61,7 +52,7 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
 }
 
 /** The preflight: everything CRIU would lose in silence, found before anything is frozen. */
-export async function observe(context: Context, sandbox: Sandbox): Promise<Observation> {
+export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation> {
   const processes = payloadProcesses(sandbox.pid1)
   const own = namespaceOf(sandbox.pid1, 'user') ?? ''
   const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address

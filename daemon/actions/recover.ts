@@ -2,48 +2,48 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import type { Member } from '../catalogue/members.ts'
 import { StintError } from '../core/errors.ts'
+import type { DumpOrder } from '../core/member.ts'
 import { parseOptions } from '../core/options.ts'
 import { numberWord, type Message } from '../core/wire.ts'
-import { nodePids, rootAlive } from '../linux/payload.ts'
-import { isAlive, processStat } from '../linux/processes.ts'
+import { rootAlive } from '../linux/payload.ts'
+import { isAlive } from '../linux/processes.ts'
 import type { GuardLink } from '../sandbox/link.ts'
-import { handleMessage } from './answer-guard.ts'
-import { abandonMember, watchGuard } from './close-sandbox.ts'
-import { type Context, type Sandbox, rootPid } from './context.ts'
+import { attach } from './build-sandbox.ts'
+import { abortAll, endOthers } from './checkpoint.ts'
+import { abandonMember } from './close-sandbox.ts'
+import { type Context, type Sandbox, engineDirectory, freshSandbox, rootPid } from './context.ts'
 import { armDeadline } from './deadline.ts'
+import { awaitDecision } from './decision.ts'
 import { exclusively } from './exclusively.ts'
+import { membersOf } from './members.ts'
+import { makePostOffice } from './post-office.ts'
+import { reopen } from './reopen.ts'
 import { requeue } from './requeue.ts'
-import { clearPayload, markRestored, restore } from './restore.ts'
+import { markRestored, restore, resumeAll } from './restore.ts'
+import { findMembersAgain } from './start-member.ts'
 
 /** The checkpoint that a crash of the daemon cut short, if there is one. */
 function openCheckpoint(context: Context, runId: string): Checkpoint | undefined {
   return context.catalogue.checkpoints.ofRun(runId).findLast((c) => !['requeued', 'aborted'].includes(c.state) && !(c.state === 'sealed' && c.keep_running === 1))
 }
 
-/** CRIU goes on without us until it meets its barrier; nothing is decided before it has ended. */
-async function engineEnded(checkpoint: Checkpoint): Promise<void> {
-  while (checkpoint.engine_pid !== null && checkpoint.engine_start !== null && isAlive(checkpoint.engine_pid, checkpoint.engine_start)) await sleep(50)
-}
-
-/** An orphaned `criu restore` goes on without us. A live root when it has ended is a restored payload. */
-async function recoverRestore(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
-  while (nodePids(sandbox.pid1).some((pid) => processStat(pid)?.comm === 'criu')) await sleep(50)
-  if (rootAlive(sandbox.pid1, rootPid) && member.restore_from !== null) {
-    markRestored(context, sandbox, member.restore_from, undefined)
-    return
+/** The engine goes on without us until it meets its barrier, where it gets the word. */
+async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pid, engine_start: start }: Checkpoint, word: 'commit' | 'abort'): Promise<void> {
+  if (pid === null || start === null) return
+  const ended = async (): Promise<void> => {
+    while (isAlive(pid, start)) await sleep(50)
   }
-  await clearPayload(sandbox)
-  await restore(context, sandbox)
+  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, action: 'post-dump', word, ended: ended() })
 }
 
-/** A dump that was cut short: the kernel says whether the payload lives, the catalogue whether that was decided. */
-async function recoverDump(context: Context, sandbox: Sandbox, checkpoint: Checkpoint): Promise<void> {
-  await engineEnded(checkpoint)
+/** This member's half of a checkpoint, by the word that was found for it: the kernel says whether the payload lives. */
+async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkpoint, word: 'commit' | 'abort'): Promise<'saved' | 'runs'> {
+  await settleEngine(context, sandbox, checkpoint, word)
   const { catalogue } = context
-  if (!rootAlive(sandbox.pid1, rootPid) && checkpoint.state === 'committed') {
+  if (!rootAlive(sandbox.pid1, rootPid) && word === 'commit') {
+    if (checkpoint.state !== 'committed') catalogue.checkpoints.move(checkpoint.id, 'committed')
     catalogue.members.move(sandbox.memberId, 'held', Date.now())
-    void requeue(context, sandbox, checkpoint.id).catch((error: unknown) => { context.log.error({ err: error }, 'requeue ended') })
-    return
+    return 'saved'
   }
   catalogue.transaction(() => {
     catalogue.checkpoints.abort(checkpoint.id, 'E_INTERNAL', 'the daemon ended in the middle of this checkpoint; the job ran on')
@@ -51,19 +51,73 @@ async function recoverDump(context: Context, sandbox: Sandbox, checkpoint: Check
   })
   context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: checkpoint.number })
   sandbox.link?.send('unhold')
-  armDeadline(context, sandbox)
+  await reopen(context, sandbox)
+  return 'runs'
 }
 
-async function recoverSandbox(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
+/** What was decided is on record here, and carried out on all members. What was not is given up everywhere. */
+async function recoverCheckpoint(context: Context, sandbox: Sandbox, checkpoint: Checkpoint): Promise<void> {
+  const [, ...others] = await membersOf(context, sandbox)
+  const order: DumpOrder = { checkpoint: checkpoint.number, trigger: checkpoint.trigger, keepRunning: checkpoint.keep_running === 1, coordinator: context.node, members: [0, ...others.map((m) => m.member)] }
+  const outcome = await settleHalf(context, sandbox, checkpoint, checkpoint.state === 'committed' ? 'commit' : 'abort')
+  if (outcome === 'saved') {
+    await endOthers(context, others, order)
+    void requeue(context, sandbox, checkpoint.id).catch((error: unknown) => { context.log.error({ err: error }, 'requeue ended') })
+    return
+  }
+  await abortAll(context, others, order, new StintError('E_INTERNAL', 'the coordinator ended in the middle of this checkpoint'))
+}
+
+/** A restore that was cut short: finished where that was decided, begun again where not. */
+async function recoverRestore(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
+  const members = await membersOf(context, sandbox)
+  if (member.resume_decided === 1 && member.restore_from !== null) {
+    try {
+      await exclusively(sandbox, async () => resumeAll(context, sandbox, members))
+      markRestored(context, sandbox, member.restore_from, undefined)
+      return
+    } catch (error) {
+      context.log.error({ err: error, job: sandbox.run.job_id }, 'a restore could not be finished; it is begun again')
+    }
+  }
+  await Promise.allSettled(members.map(async (m) => m.clear()))
+  await restore(context, sandbox)
+}
+
+/** Member 0, and with it the run. */
+async function recoverRun(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
+  findMembersAgain(context, sandbox)
   if (member.state === 'restoring') {
     await recoverRestore(context, sandbox, member)
     return
   }
   const checkpoint = openCheckpoint(context, member.run_id)
   await exclusively(sandbox, async () => {
-    if (checkpoint !== undefined) await recoverDump(context, sandbox, checkpoint)
+    if (checkpoint !== undefined) await recoverCheckpoint(context, sandbox, checkpoint)
+    else if (member.state === 'running') await reopen(context, sandbox)
   })
-  if (checkpoint === undefined) armDeadline(context, sandbox)
+  armDeadline(context, sandbox)
+}
+
+/** Another member: what is under way is its coordinator's to decide, who will ask for the rest. */
+async function recoverMember(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
+  if (member.state === 'running') await reopen(context, sandbox)
+  const checkpoint = openCheckpoint(context, member.run_id)
+  if (checkpoint === undefined || member.state === 'restoring') return
+  const word = await awaitDecision(context, sandbox, checkpoint.number, () => context.sandboxes.get(sandbox.run.job_id) === sandbox)
+  if (word !== undefined && (await settleHalf(context, sandbox, checkpoint, word)) === 'saved') sandbox.link?.send('release', { status: 0 })
+}
+
+function sandboxOf(context: Context, member: Member, link: GuardLink): Sandbox {
+  const run = context.catalogue.runs.get(member.run_id)
+  if (run === undefined || member.pid1 === null) throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
+  const sandbox: Sandbox = {
+    ...freshSandbox(), memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, pid1: member.pid1, link,
+    member: member.member, hosts: JSON.parse(run.hosts) as string[], nodes: JSON.parse(member.nodes) as string[],
+    network: run.network === null ? undefined : (JSON.parse(run.network) as Sandbox['network']), coordinator: member.coordinator ?? undefined,
+  }
+  if (sandbox.network !== undefined) sandbox.post = makePostOffice(context, sandbox)
+  return sandbox
 }
 
 /**
@@ -71,22 +125,19 @@ async function recoverSandbox(context: Context, sandbox: Sandbox, member: Member
  * @throws StintError E_NOT_VERIFIED when it is not the guard of a sandbox in the catalogue
  */
 export async function attachGuard(context: Context, link: GuardLink, message: Message): Promise<void> {
+  const jobId = numberWord(message, 'job') ?? 0
   const member = context.catalogue.members.alive().find((m) => m.guard_pid === link.peer.pid && isAlive(m.guard_pid, m.guard_start))
-  const run = member === undefined ? undefined : context.catalogue.runs.get(member.run_id)
-  if (link.peer.uid !== 0 || member?.pid1 == null || run === undefined || run.job_id !== numberWord(message, 'job')) {
+  if (link.peer.uid !== 0 || member === undefined || context.catalogue.runs.get(member.run_id)?.job_id !== jobId) {
     throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
   }
-  const known = context.sandboxes.get(run.job_id)
-  const sandbox: Sandbox = known ?? {
-    memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, pid1: member.pid1, link, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined,
-  }
-  sandbox.link = link
-  link.onMessage = (next) => { handleMessage(context, sandbox, next) }
-  link.onClose = () => { watchGuard(context, sandbox) }
-  context.sandboxes.set(run.job_id, sandbox)
+  const known = context.sandboxes.get(jobId)
+  const sandbox = known ?? sandboxOf(context, member, link)
+  context.sandboxes.set(jobId, sandbox)
+  attach(context, sandbox, link)
   if (known !== undefined) return
-  context.log.info({ job: run.job_id, state: member.state }, 'sandbox found again')
-  await recoverSandbox(context, sandbox, member)
+  context.log.info({ job: jobId, member: member.member, state: member.state }, 'sandbox found again')
+  if (sandbox.coordinator === undefined) await recoverRun(context, sandbox, member)
+  else await recoverMember(context, sandbox, member)
 }
 
 /** At the start: sandboxes that ended while the daemon was away are cleared; the living are expected to attach. */

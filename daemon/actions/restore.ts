@@ -1,65 +1,55 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { StintError, asStintError } from '../core/errors.ts'
-import { cgroupPlaces, placesForRestore } from '../linux/cgroups.ts'
-import { nodePids, rootAlive } from '../linux/payload.ts'
-import { signalProcess } from '../linux/processes.ts'
+import type { MemberPort } from '../core/member.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
-import { carryIn } from './carry.ts'
-import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
+import type { Context, Sandbox } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { exclusively } from './exclusively.ts'
+import { writeBook } from './launches.ts'
+import { localMember } from './local-member.ts'
+import { atAll, atAllOthers } from './members.ts'
 import { parkJob } from './park.ts'
+import { requireMember } from './start-member.ts'
 
-/** Sealed images of a job that its owner's requeued job may continue from, newest first. */
+/** Member 0's sealed images of a job that its owner's requeued job may continue from, newest first. */
 export function restorableImages(context: Context, jobId: number, uid: number, restarts: number): StoredImage[] {
   return context.store.list(jobId).filter(({ manifest }) => manifest.uid === uid && manifest.restarts < restarts && manifest.member === 0)
 }
 
-/** Ends what a failed restore left behind; PID 1 reaps it, and the same PIDs must be free for the next try. */
-export async function clearPayload(sandbox: Sandbox): Promise<void> {
-  for (let tries = 0; tries < 250; tries++) {
-    const left = nodePids(sandbox.pid1)
-    if (left.length === 0) return
-    for (const pid of left) signalProcess(pid, 'SIGKILL')
-    await sleep(20)
-  }
-  throw new StintError('E_CRIU_RESTORE_FAILED', 'processes of a failed restore could not be ended')
+/** The members with a part in a checkpoint, the missing ones opened on their nodes of this stint. */
+async function openMembers(context: Context, sandbox: Sandbox, { manifest }: StoredImage): Promise<MemberPort[]> {
+  const others = await Promise.all(manifest.members.filter((m) => m !== 0).map((m) => requireMember(context, sandbox, m, true)))
+  return [localMember(context, sandbox), ...others]
 }
 
-/** Restores one image into the sandbox. @throws StintError; the sandbox is empty again then */
+/** Lets all run on. On record before anyone is told: a daemon that dies in the middle finishes it. */
+export async function resumeAll(context: Context, sandbox: Sandbox, members: readonly MemberPort[]): Promise<void> {
+  context.catalogue.members.setResumeDecided(sandbox.memberId, true)
+  await atAll(members, (member) => member.resume())
+}
+
+/** Restores one checkpoint on all its members, or on none. @throws StintError; every sandbox is empty again then */
 async function restoreImage(context: Context, sandbox: Sandbox, image: StoredImage): Promise<void> {
-  const { run, checkpoint } = image.manifest
-  const attempts = context.store.countAttempt({ job: sandbox.run.job_id, run, checkpoint })
+  const { run, job, checkpoint } = image.manifest
+  const attempts = context.store.countAttempt({ job, run, checkpoint })
   if (attempts > context.config.restore.attempts) throw new StintError('E_CRIU_RESTORE_FAILED', `checkpoint ${checkpoint} was tried ${attempts - 1} times already`)
-  context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)
-  await context.store.verify(image)
-  const workDirectory = engineDirectory(context, sandbox.run.job_id)
+  const members = await openMembers(context, sandbox, image)
   try {
-    const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
-    await carryIn(context, sandbox, image.directory, cgroups)
-    const running = context.engine.startRestore({
-      pid1: sandbox.pid1, uid: sandbox.run.uid, gid: sandbox.run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory,
-      timeoutSeconds: context.config.restore.timeout_seconds,
-      cgroups,
-    })
-    context.fault('restoring')
-    await running.done
-    if (!rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_CRIU_RESTORE_FAILED', 'the payload ended in the middle of its restore')
+    writeBook(context, sandbox, image.manifest.launches)
+    await atAll(members, (member) => member.restore(checkpoint))
+    await resumeAll(context, sandbox, members)
   } catch (error) {
-    await clearPayload(sandbox)
+    context.catalogue.members.setResumeDecided(sandbox.memberId, false)
+    const failures = await atAllOthers(members, (member) => member.clear())
+    if (failures[0] !== undefined) throw failures[0].error
     throw error
   }
 }
 
 /** The payload runs again: on record, and its next deadline armed. */
 export function markRestored(context: Context, sandbox: Sandbox, checkpoint: number, seconds: number | undefined): void {
-  context.catalogue.transaction(() => {
-    context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
-    context.catalogue.runs.setError(sandbox.run.id, null, null)
-    context.catalogue.events.add(sandbox.run.id, Date.now(), 'restored', { checkpoint, node: context.node, seconds })
-  })
-  sandbox.link?.send('restored')
-  sandbox.link?.send('say', { text: `continued from checkpoint ${checkpoint} on ${context.node}` })
+  const nodes = [...new Set(sandbox.nodes)].join(', ')
+  context.catalogue.events.add(sandbox.run.id, Date.now(), 'restored', { checkpoint, node: context.node, nodes: sandbox.nodes, seconds })
+  sandbox.link?.send('say', { text: `continued from checkpoint ${checkpoint} on ${nodes}` })
   armDeadline(context, sandbox)
 }
 

@@ -19,9 +19,25 @@ export interface Member {
   readonly restore_from: number | null
   readonly opened_at: number
   readonly ended_at: number | null
+  /** JSON: nodes of this stint, by member. */
+  readonly nodes: string
+  /** The node whose daemon decides for the run; null where this one does. */
+  readonly coordinator: string | null
+  /** JSON: the run's other members that are open, as `OtherMember`s. */
+  readonly others: string
+  /** 1: a restore of several members was decided, all of them run on. */
+  readonly resume_decided: 0 | 1
 }
 
-export type NewMember = Omit<Member, 'id' | 'pid1' | 'pid1_start' | 'ended_at'>
+/** Another member of a run, as its coordinator started it. */
+export interface OtherMember {
+  readonly member: number
+  readonly node: string
+  readonly srunPid: number
+  readonly srunStart: number
+}
+
+export type NewMember = Omit<Member, 'id' | 'pid1' | 'pid1_start' | 'ended_at' | 'others' | 'resume_decided'>
 
 export class Members {
   readonly #db: Connection
@@ -33,8 +49,8 @@ export class Members {
   insert(member: NewMember): Member {
     const { lastInsertRowid } = this.#db
       .prepare(
-        `INSERT INTO members (run_id, member, restarts, node, state, guard_pid, guard_start, payload_cgroup, end_time, restore_from, opened_at)
-         VALUES (@run_id, @member, @restarts, @node, @state, @guard_pid, @guard_start, @payload_cgroup, @end_time, @restore_from, @opened_at)`,
+        `INSERT INTO members (run_id, member, restarts, node, state, guard_pid, guard_start, payload_cgroup, end_time, restore_from, opened_at, nodes, coordinator)
+         VALUES (@run_id, @member, @restarts, @node, @state, @guard_pid, @guard_start, @payload_cgroup, @end_time, @restore_from, @opened_at, @nodes, @coordinator)`,
       )
       .run(member)
     return this.require(Number(lastInsertRowid))
@@ -64,6 +80,14 @@ export class Members {
 
   setRestoreFrom(id: number, checkpoint: number): void {
     this.#db.prepare('UPDATE members SET restore_from = ? WHERE id = ?').run(checkpoint, id)
+  }
+
+  setOthers(id: number, others: readonly OtherMember[]): void {
+    this.#db.prepare('UPDATE members SET others = ? WHERE id = ?').run(JSON.stringify(others), id)
+  }
+
+  setResumeDecided(id: number, decided: boolean): void {
+    this.#db.prepare('UPDATE members SET resume_decided = ? WHERE id = ?').run(decided ? 1 : 0, id)
   }
 
   /** Compare and set; a move to the state it has is no move. @throws StintError E_INTERNAL for an illegal one */

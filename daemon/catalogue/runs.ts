@@ -15,6 +15,12 @@ export interface Run {
   /** JSON: earlier stints, as in the manifest. */
   readonly history: string
   readonly created_at: number
+  /** JSON: host names for life, by member. */
+  readonly hosts: string
+  /** JSON: VXLAN id and address prefix; null for a run on one node. */
+  readonly network: string | null
+  /** JSON: the launch book. */
+  readonly launches: string
   readonly ended_at: number | null
   readonly wait_status: number | null
   readonly error_code: string | null
@@ -34,9 +40,9 @@ export class Runs {
   upsert(run: NewRun): void {
     this.#db
       .prepare(
-        `INSERT INTO runs (id, job_id, uid, gid, user, options, hostname, address, script, outputs, history, created_at)
-         VALUES (@id, @job_id, @uid, @gid, @user, @options, @hostname, @address, @script, @outputs, @history, @created_at)
-         ON CONFLICT (id) DO UPDATE SET outputs = excluded.outputs, history = excluded.history, ended_at = NULL, wait_status = NULL`,
+        `INSERT INTO runs (id, job_id, uid, gid, user, options, hostname, address, script, outputs, history, created_at, hosts, network, launches)
+         VALUES (@id, @job_id, @uid, @gid, @user, @options, @hostname, @address, @script, @outputs, @history, @created_at, @hosts, @network, @launches)
+         ON CONFLICT (id) DO UPDATE SET outputs = excluded.outputs, history = excluded.history, launches = excluded.launches, ended_at = NULL, wait_status = NULL`,
       )
       .run(run)
   }
@@ -62,6 +68,14 @@ export class Runs {
 
   setHistory(id: string, history: string): void {
     this.#db.prepare('UPDATE runs SET history = ? WHERE id = ?').run(history, id)
+  }
+
+  setLaunches(id: string, launches: string): void {
+    this.#db.prepare('UPDATE runs SET launches = ? WHERE id = ?').run(launches, id)
+  }
+
+  launches(id: string): string {
+    return this.#db.prepare<[string], { launches: string }>('SELECT launches FROM runs WHERE id = ?').get(id)?.launches ?? ''
   }
 
   end(id: string, at: number, waitStatus: number | null): void {

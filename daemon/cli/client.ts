@@ -1,18 +1,8 @@
 import { once } from 'node:events'
 import { request, type IncomingMessage } from 'node:http'
 import { text as readText } from 'node:stream/consumers'
-import { StintError, isErrorCode, systemCode } from '../core/errors.ts'
-
-/** What the daemon answered to a refused request, as the error it was. */
-function errorOf(status: number, text: string): StintError {
-  try {
-    const body = JSON.parse(text) as { code?: unknown; message?: unknown; hint?: unknown }
-    if (isErrorCode(body.code)) return new StintError(body.code, String(body.message), { hint: String(body.hint) })
-  } catch {
-    // Not JSON: reported as it stands below.
-  }
-  return new StintError('E_INTERNAL', `the daemon answered ${status}: ${text.slice(0, 200)}`)
-}
+import { readAnswer } from '../core/answer.ts'
+import { StintError, systemCode } from '../core/errors.ts'
 
 /** Codes of a socket that nobody serves, or that was closed before the answer was whole. */
 const absentCodes: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'EACCES', 'ENOTSOCK', 'EINVAL', 'ENAMETOOLONG'])
@@ -31,10 +21,5 @@ export async function call<T>(socketPath: string, method: 'GET' | 'POST', path: 
   const { status, body: text } = await answer(socketPath, method, path, body === undefined ? undefined : JSON.stringify(body)).catch((cause: unknown) => {
     throw absentCodes.has(systemCode(cause) ?? '') ? new StintError('E_DAEMON_ABSENT', `stintd does not answer at ${socketPath}`, { cause }) : cause
   })
-  if (status >= 300) throw errorOf(status, text)
-  try {
-    return JSON.parse(text) as T
-  } catch (cause) {
-    throw new StintError('E_INTERNAL', `the daemon's answer is no JSON: ${text.slice(0, 200)}`, { cause })
-  }
+  return readAnswer('the daemon', status, text) as T
 }

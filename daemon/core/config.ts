@@ -1,14 +1,20 @@
 import { isAddressPool } from './addresses.ts'
 import { StintError } from './errors.ts'
 
+function isWholeNumber(value: unknown, least: number, most: number): boolean {
+  return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
+}
+
 /** What a value must be besides its type, in the words of the reference page and of the error. */
 const bounds = {
   'an absolute path': (value) => typeof value === 'string' && value.startsWith('/'),
   'absolute paths': (value) => Array.isArray(value) && value.every((path) => typeof path === 'string' && path.startsWith('/')),
-  'an aligned IPv4 prefix from /8 to /25': (value) => typeof value === 'string' && isAddressPool(value),
+  'an aligned IPv4 prefix from /8 to /23': (value) => typeof value === 'string' && isAddressPool(value),
   '1 or more': (value) => typeof value === 'number' && value >= 1,
   'a whole number from 1': (value) => Number.isInteger(value) && (value as number) >= 1,
-  'a whole number from 1280 to 65535': (value) => Number.isInteger(value) && (value as number) >= 1280 && (value as number) <= 65535,
+  '0 or a whole number from 1280 to 65535': (value) => value === 0 || isWholeNumber(value, 1280, 65535),
+  'a port number': (value) => isWholeNumber(value, 1, 65535),
+  'a user name': (value) => typeof value === 'string' && /^[a-z_][a-z0-9_-]*$/i.test(value),
   '0 or more': (value) => typeof value === 'number' && value >= 0,
 } as const satisfies Record<string, (value: unknown) => boolean>
 
@@ -29,6 +35,7 @@ export const settings = {
   paths: {
     socket: { default: '/run/stint/stintd.sock', must: 'an absolute path', doc: 'REST socket; every local user may connect, the kernel tells who it is' },
     sandbox_socket: { default: '/run/stint/sandbox.sock', must: 'an absolute path', doc: 'socket of the Slurm plugin; root only' },
+    peer_socket: { default: '/run/stint/peer.sock', must: 'an absolute path', doc: 'socket for the daemons of other nodes, which come over SSH; root only, the same on every node' },
     run_dir: { default: '/run/stint', must: 'an absolute path', doc: 'sockets and small files of running sandboxes' },
     state_dir: { default: '/var/lib/stint', must: 'an absolute path', doc: 'the catalogue' },
     libexec_dir: { default: '/usr/libexec/stint', must: 'an absolute path', doc: 'stint-init, stint-barrier, criu-shim.so' },
@@ -38,9 +45,11 @@ export const settings = {
     nsenter: { default: '/usr/bin/nsenter', must: 'an absolute path', doc: 'util-linux' },
     setpriv: { default: '/usr/bin/setpriv', must: 'an absolute path', doc: 'util-linux' },
     ip: { default: '/usr/sbin/ip', must: 'an absolute path', doc: 'iproute2' },
+    bridge: { default: '/usr/sbin/bridge', must: 'an absolute path', doc: 'iproute2' },
     nft: { default: '/usr/sbin/nft', must: 'an absolute path', doc: 'nftables' },
     tar: { default: '/usr/bin/tar', must: 'an absolute path', doc: 'GNU tar' },
     scontrol: { default: '/usr/bin/scontrol', must: 'an absolute path', doc: 'Slurm' },
+    srun: { default: '/usr/bin/srun', must: 'an absolute path', doc: 'Slurm; starts the other members of jobs over several nodes' },
   },
   store: {
     path: { default: '/var/lib/stint/store', must: 'an absolute path', doc: 'image store; on a shared file system, or jobs can only continue on the same node' },
@@ -56,8 +65,9 @@ export const settings = {
     carry_limit_mb: { default: 1024, must: '0 or more', doc: 'node-local files of the user that are open travel with the image up to this total' },
   },
   network: {
-    pool: { default: '100.64.0.0/10', must: 'an aligned IPv4 prefix from /8 to /25', doc: 'virtual addresses of sandboxes; must not be in use at the site' },
-    mtu: { default: 1450, must: 'a whole number from 1280 to 65535', doc: 'of the device in the sandbox, bytes' },
+    pool: { default: '100.64.0.0/10', must: 'an aligned IPv4 prefix from /8 to /23', doc: 'virtual addresses of sandboxes; must not be in use at the site' },
+    mtu: { default: 0, must: '0 or a whole number from 1280 to 65535', doc: "of the devices in the sandbox, bytes; 0: between members what the nodes' network carries less 50, to the outside 1450" },
+    vxlan_port: { default: 4789, must: 'a port number', doc: 'UDP port between nodes for the traffic of jobs over several nodes' },
   },
   deadline: {
     margin_seconds: { default: 5, must: '0 or more', doc: 'kept free before the walltime' },
@@ -71,6 +81,17 @@ export const settings = {
   restore: {
     timeout_seconds: { default: 900, must: '1 or more', doc: 'a restore that takes longer is given up' },
     attempts: { default: 3, must: 'a whole number from 1', doc: 'tries of one checkpoint over all nodes before the job is held' },
+  },
+  cluster: {
+    ssh_port: { default: 22, must: 'a port number', doc: 'of sshd on the other nodes' },
+    ssh_user: { default: 'root', must: 'a user name', doc: 'who to be there; needs uid 0' },
+    ssh_key: { default: '/root/.ssh/id_ed25519', must: 'an absolute path', doc: 'private key without passphrase' },
+    known_hosts: { default: ['/etc/ssh/ssh_known_hosts', '/root/.ssh/known_hosts'], must: 'absolute paths', doc: 'host keys of the other nodes, as ssh reads them; a node that is in none of these files is not talked to' },
+    connect_timeout_seconds: { default: 5, must: '1 or more', doc: 'until a connection to another node is ready' },
+    dead_after_seconds: { default: 3, must: '1 or more', doc: 'a node whose sshd is silent so long is given up, and with it every request to it' },
+    request_timeout_seconds: { default: 15, must: '1 or more', doc: 'for a request to another node that is not known to take longer' },
+    attempts: { default: 5, must: 'a whole number from 1', doc: 'tries to bring a request on its way, half a second apart; once it is sent it is never sent again' },
+    idle_seconds: { default: 300, must: '1 or more', doc: 'a connection that nobody used so long is closed' },
   },
   slurm: {
     timeout_seconds: { default: 15, must: '1 or more', doc: 'for one scontrol call' },

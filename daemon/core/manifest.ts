@@ -1,6 +1,7 @@
 import { Type, type Static } from 'typebox'
 import { Value } from 'typebox/value'
 import { StintError } from './errors.ts'
+import { LaunchBook } from './launch-book.ts'
 
 /** One earlier stint of the run, for the timeline of `stint status`. */
 const StintRecord = Type.Object({
@@ -31,7 +32,16 @@ export const ManifestSchema = Type.Object({
   trigger: Type.String(),
   keepRunning: Type.Boolean(),
   member: Type.Integer(),
-  members: Type.Integer(),
+  /** Every member with a part in this checkpoint. */
+  members: Type.Array(Type.Integer()),
+  /** Host names for life, by member. */
+  hosts: Type.Array(Type.String()),
+  /** Nodes of the stint that made it, by member. */
+  nodes: Type.Array(Type.String()),
+  /** Of a run over several nodes. */
+  network: Type.Union([Type.Object({ vni: Type.Integer(), prefix: Type.String() }), Type.Null()]),
+  /** Commands that MPI launchers have under way on other members; in the image of member 0 only. */
+  launches: LaunchBook,
   node: Type.String(),
   restarts: Type.Integer(),
   createdAt: Type.Number(),

@@ -19,7 +19,7 @@ export type CheckpointState = keyof typeof checkpointMoves
 export const memberMoves = {
   opening: ['running', 'restoring', 'ended'],
   restoring: ['running', 'ended'],
-  running: ['dumping', 'ended'],
+  running: ['dumping', 'restoring', 'ended'],
   dumping: ['running', 'held', 'ended'],
   held: ['running', 'ended'],
   ended: [],
@@ -32,4 +32,6 @@ export function assertMove<S extends string>(moves: Record<S, readonly S[]>, fro
   if (!moves[from].includes(to)) throw new StintError('E_INTERNAL', `illegal move from ${from} to ${to}`)
 }
 
-export type Trigger = 'walltime' | 'preemption' | 'signal' | 'schedule' | 'request' | 'drain'
+/** Why a checkpoint is made. */
+export const triggers = ['walltime', 'preemption', 'signal', 'schedule', 'request', 'drain'] as const
+export type Trigger = (typeof triggers)[number]

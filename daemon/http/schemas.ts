@@ -15,7 +15,12 @@ export const permissions = {
   own: 'every local user, who sees what belongs to them; root sees all',
   owner: "the job's owner and root",
 } as const
-export type Permission = keyof typeof permissions
+
+/** The same for the socket that other daemons come to. */
+export const peerPermissions = {
+  peer: 'root, as which stintd of another node comes',
+} as const
+export type Permission = keyof typeof permissions | keyof typeof peerPermissions
 
 export const CheckpointView = Type.Object({
   number: Type.Integer(),
@@ -91,3 +96,7 @@ const JobId = Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 })
 export const JobParams = Type.Object({ job: JobId }, { additionalProperties: false })
 export const CheckpointRequest = Type.Object({ keepRunning: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
 export const ImagesQuery = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
+
+/** The daemon of a node, to others. */
+export const HelloView = Type.Object({ node: Type.String(), version: Type.String() })
+export type HelloView = Static<typeof HelloView>

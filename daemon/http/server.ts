@@ -6,10 +6,7 @@ import type { Context } from '../actions/context.ts'
 import { errorKinds, asStintError, isStintError, StintError } from '../core/errors.ts'
 import { listenAt } from '../linux/unix-socket.ts'
 import { peerCredentials } from '../linux/peer.ts'
-import { addOpenapi } from './openapi.ts'
-import { addDoctorRoutes } from './routes/doctor.ts'
-import { addImageRoutes } from './routes/images.ts'
-import { addRunRoutes } from './routes/runs.ts'
+import { addOpenapi, type Description } from './openapi.ts'
 import { validatorCompiler } from './validation.ts'
 
 /** The kernel's word on who asks. */
@@ -36,6 +33,7 @@ function refuseNoHttp(cause: Error, socket: Socket): void {
   socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
 }
 
+/** What all APIs of the daemon share: the log, strict validation, answers to what is no HTTP. */
 function makeServer(context: Context) {
   return Fastify({
     loggerInstance: context.log,
@@ -77,22 +75,22 @@ function addErrorHandling(api: Api): void {
   })
 }
 
-/** The API with all its routes, not listening. The routes touch the context when they are called, not before. */
-export async function makeApi(context: Context): Promise<Api> {
+/**
+ * An API of the daemon, not listening: every route of `addRoutes` is described and validated, every refusal is coded. The
+ * routes touch the context when they are called, not before.
+ */
+export async function makeApi(context: Context, description: Description, addRoutes: (api: Api) => void): Promise<Api> {
   const api = makeServer(context)
   addErrorHandling(api)
-  await addOpenapi(api)
-  addRunRoutes(api, context)
-  addImageRoutes(api, context)
-  addDoctorRoutes(api, context)
+  await addOpenapi(api, description)
+  addRoutes(api)
   await api.ready()
   return api
 }
 
-/** The REST API on its Unix socket. */
-export async function serveApi(context: Context): Promise<AsyncDisposable> {
-  const api = await makeApi(context)
-  const listening = await listenAt((api as unknown as FastifyInstance).server, context.config.paths.socket, 0o666)
+/** Serves an API on a Unix socket of this mode. */
+export async function serve(api: Api, socketPath: string, mode: number): Promise<AsyncDisposable> {
+  const listening = await listenAt((api as unknown as FastifyInstance).server, socketPath, mode)
   return {
     [Symbol.asyncDispose]: async () => {
       api.server.closeAllConnections()

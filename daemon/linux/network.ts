@@ -1,66 +1,209 @@
-import { writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { lowestVni, memberAddress } from '../core/addresses.ts'
+import { StintError, isStintError } from '../core/errors.ts'
 import type { CommandRunner } from './command.ts'
+import { Gate, memberDevice, type GateState } from './gate.ts'
+import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, peersOf, underlayMtu, vxlanLine, vxlanSourcePorts, type MemberNetwork, type MemberPlace } from './run-network.ts'
 
 /** The sandbox's next hop: the same link-local address on the node's end of every pair. */
 const gateway = '169.254.1.1'
+/** Of the two ends of every pair. Fixed, so that neither end must ask: a node's arp_ignore may forbid the answer. */
+const nodeMac = '02:53:00:00:00:01'
+const sandboxMac = '02:53:00:00:00:02'
+/** Of the way to the outside when the configuration names none: room for one more header on Ethernet. */
+const outsideMtu = 1450
+/** A namespace whose last process has ended keeps its devices for a moment; a run that comes back to its node waits for it. */
+const releaseSeconds = 5
 
 export interface NetworkPrograms {
   readonly ip: string
+  readonly bridge: string
   readonly nft: string
   readonly nsenter: string
 }
 
+export interface NetworkSettings {
+  /** Virtual addresses of all sandboxes, such as 100.64.0.0/10. */
+  readonly pool: string
+  /** Of the devices in the sandbox, bytes; 0: what fits. */
+  readonly mtu: number
+  /** UDP, between nodes. */
+  readonly vxlanPort: number
+}
+
+/** nftables rules of a node, as one transaction that replaces those of an earlier start. */
+export function nodeTable(pool: string, port: number): string {
+  return [
+    'add table ip stint',
+    'delete table ip stint',
+    'table ip stint {',
+    '  chain postrouting {',
+    '    type nat hook postrouting priority srcnat; policy accept;',
+    `    ip saddr ${pool} ip daddr != ${pool} masquerade`,
+    '  }',
+    '  chain forward {',
+    // Runs share the pool but not each other's addresses: no traffic from sandbox to sandbox through the node. Who routes
+    // the pool to this node does not get in either: a sandbox opens its connections itself.
+    '    type filter hook forward priority filter; policy accept;',
+    `    ip saddr ${pool} ip daddr ${pool} drop`,
+    `    ip daddr ${pool} ct state new drop`,
+    `    ip saddr ${pool} udp dport ${port} drop`,
+    '  }',
+    '  chain input {',
+    // Whoever sends VXLAN packets with a run's VNI (bytes 5 to 7 of the header behind UDP's 8) is in its network.
+    '    type filter hook input priority filter; policy accept;',
+    `    ip saddr ${pool} udp dport ${port} drop`,
+    `    udp dport ${port} @th,96,8 >= ${lowestVni >> 16} udp sport != ${vxlanSourcePorts.low}-${vxlanSourcePorts.high} drop`,
+    '  }',
+    '}',
+  ].join('\n')
+}
+
+/** Whether `ip` did not make something because an equal one is there. */
+function isTaken(error: unknown): boolean {
+  return isStintError(error) && error.code === 'E_COMMAND_FAILED' && /File exists/.test(error.message)
+}
+
 /**
- * A run's private network on this node: a veth pair whose far end lies in the sandbox with the member's virtual address,
- * and NAT to the outside. The pair vanishes with the sandbox's namespace, so there is nothing to remove.
+ * The network of sandboxes on this node: a veth pair (`eth0`) and NAT to the outside; for runs of several nodes a VXLAN
+ * device (`stint0`) to the other members, with a gate. All devices vanish with the sandbox's namespace, so there is nothing to
+ * remove.
  */
 export class SandboxNetwork {
   readonly #commands: CommandRunner
   readonly #programs: NetworkPrograms
-  readonly #pool: string
-  readonly #mtu: number
+  readonly #settings: NetworkSettings
 
-  constructor(commands: CommandRunner, programs: NetworkPrograms, pool: string, mtu: number) {
+  constructor(commands: CommandRunner, programs: NetworkPrograms, settings: NetworkSettings) {
     this.#commands = commands
     this.#programs = programs
-    this.#pool = pool
-    this.#mtu = mtu
+    this.#settings = settings
   }
 
-  /** Once per daemon start: forwarding, and one table of ours that masquerades the pool. */
+  /** Once per daemon start: forwarding, and one table of ours. */
   async prepareNode(): Promise<void> {
     writeFileSync('/proc/sys/net/ipv4/ip_forward', '1')
-    const table = [
-      'add table ip stint',
-      'delete table ip stint',
-      'table ip stint {',
-      '  chain postrouting {',
-      '    type nat hook postrouting priority srcnat; policy accept;',
-      `    ip saddr ${this.#pool} ip daddr != ${this.#pool} masquerade`,
-      '  }',
-      '  chain forward {',
-      // Runs share the pool but not each other's addresses: no traffic from sandbox to sandbox through the node. Who routes
-      // the pool to this node does not get in either: a sandbox opens its connections itself.
-      '    type filter hook forward priority filter; policy accept;',
-      `    ip saddr ${this.#pool} ip daddr ${this.#pool} drop`,
-      `    ip daddr ${this.#pool} ct state new drop`,
-      '  }',
-      '}',
-    ].join('\n')
-    await this.#commands.run([this.#programs.nft, '-f', '-'], { input: table })
+    await this.#commands.run([this.#programs.nft, '-f', '-'], { input: nodeTable(this.#settings.pool, this.#settings.vxlanPort) })
   }
 
-  /** @param pid1 the sandbox's PID 1, whose network namespace is still empty */
+  /**
+   * Connects the sandbox of a run of one node.
+   * @param pid1 the sandbox's PID 1, whose network namespace is still empty
+   * @throws StintError E_BUSY when another sandbox on this node has the address; nothing remains then
+   */
   async connect(pid1: number, address: string): Promise<void> {
-    const device = `st${pid1}`
-    const outside = [
-      `link add ${device} mtu ${this.#mtu} type veth peer name eth0 mtu ${this.#mtu} netns ${pid1}`,
+    await this.#whole(pid1, async () => {
+      await this.#batch(this.#outsideLines(pid1, address))
+      await this.#batchInside(pid1, [...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)])
+    })
+  }
+
+  /**
+   * Connects the sandbox of a member of a run of several nodes, **its gate shut**: nothing passes to or from other members
+   * until `openGate`. The member's address is on `stint0`; `eth0` has none.
+   * @param pid1 the sandbox's PID 1, whose network namespace is still empty
+   * @throws StintError E_NETWORK when the nodes' network does not allow for it, E_BUSY when another sandbox on this node
+   *   has the VNI or the address; nothing remains then
+   */
+  async connectMember(pid1: number, view: MemberNetwork): Promise<void> {
+    needPrivilegedPorts()
+    const peers = peersOf(view)
+    const mtu = this.#settings.mtu === 0 ? memberMtu(await this.#underlayMtus(peers)) : this.#settings.mtu
+    const address = memberAddress(view.network.prefix, view.member)
+    await this.#whole(pid1, async () => {
+      await this.#batch([...this.#outsideLines(pid1, address), vxlanLine(pid1, view, this.#settings.vxlanPort, mtu)])
+      await this.shutGate(pid1)
+      await this.#batchInside(pid1, [
+        ...insideLines('eth0'), ...insideLines(memberDevice),
+        `addr add ${address}${view.network.prefix.replace(/.*\//, '/')} dev ${memberDevice}`, `link set ${memberDevice} up`,
+        ...neighbourLines(view, peers), 'link set eth0 up', defaultRoute(address),
+      ])
+      await this.#commands.run([...this.#inside(pid1), this.#programs.bridge, '-batch', '-'], { input: forwardingLines(view, peers).join('\n') })
+    })
+  }
+
+  /** From now on nothing passes between this member and the others. It may be shut already. */
+  async shutGate(pid1: number): Promise<void> {
+    await new Gate(this.#commands, this.#programs, pid1).shut()
+  }
+
+  /** Lets members talk. It may be open already. */
+  async openGate(pid1: number): Promise<void> {
+    await new Gate(this.#commands, this.#programs, pid1).open()
+  }
+
+  async gateState(pid1: number): Promise<GateState> {
+    return new Gate(this.#commands, this.#programs, pid1).state()
+  }
+
+  #outsideLines(pid1: number, address: string): string[] {
+    const device = pairName(pid1)
+    const mtu = this.#settings.mtu === 0 ? outsideMtu : this.#settings.mtu
+    return [
+      `link add ${device} mtu ${mtu} address ${nodeMac} type veth peer name eth0 mtu ${mtu} address ${sandboxMac} netns ${pid1}`,
       `addr add ${gateway}/32 dev ${device}`,
       `link set ${device} up`,
+      `neigh add ${address} lladdr ${sandboxMac} dev ${device} nud permanent`,
       `route add ${address}/32 dev ${device}`,
     ]
-    const inside = ['link set lo up', `addr add ${address}/32 dev eth0`, 'link set eth0 up', `route add default via ${gateway} dev eth0 onlink src ${address}`]
-    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: outside.join('\n') })
-    await this.#commands.run([this.#programs.nsenter, `--net=/proc/${pid1}/ns/net`, this.#programs.ip, '-batch', '-'], { input: inside.join('\n') })
   }
+
+  /** @throws StintError E_NETWORK for a peer without a route */
+  async #underlayMtus(peers: readonly MemberPlace[]): Promise<number[]> {
+    const links = await this.#commands.run([this.#programs.ip, '-json', 'link', 'show'])
+    return Promise.all(peers.map(async (peer) => {
+      const route = await this.#commands.run([this.#programs.ip, '-json', 'route', 'get', peer.nodeAddress], { expected: [0, 2] })
+      if (route.exitCode !== 0) throw new StintError('E_NETWORK', `no route to ${peer.nodeAddress} of member ${peer.member}: ${route.stderr}`)
+      return underlayMtu(peer, route.stdout, links.stdout)
+    }))
+  }
+
+  /** Makes all of it or nothing; what a sandbox that has just ended still holds is waited for. */
+  async #whole(pid1: number, make: () => Promise<void>): Promise<void> {
+    const end = Date.now() + releaseSeconds * 1000
+    for (;;) {
+      try {
+        await make()
+        return
+      } catch (error) {
+        await this.#remove(pid1)
+        if (!isTaken(error)) throw error
+        if (Date.now() > end) throw new StintError('E_BUSY', "another sandbox on this node has this run's virtual address or VNI", { cause: error })
+      }
+      await sleep(100)
+    }
+  }
+
+  /** Takes back what a failed connection has made. A sandbox that is gone has taken its devices with it. */
+  async #remove(pid1: number): Promise<void> {
+    await this.#commands.run([this.#programs.ip, 'link', 'delete', pairName(pid1)], { expected: [0, 1] })
+    if (existsSync(`/proc/${pid1}/ns/net`)) await this.#commands.run([...this.#inside(pid1), this.#programs.ip, 'link', 'delete', memberDevice], { expected: [0, 1] })
+  }
+
+  #inside(pid1: number): [string, ...string[]] {
+    return [this.#programs.nsenter, `--net=/proc/${pid1}/ns/net`]
+  }
+
+  async #batch(lines: readonly string[]): Promise<void> {
+    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: lines.join('\n') })
+  }
+
+  async #batchInside(pid1: number, lines: readonly string[]): Promise<void> {
+    await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: ['link set lo up', ...lines].join('\n') })
+  }
+}
+
+/** The node's end of a sandbox's pair. */
+function pairName(pid1: number): string {
+  return `st${pid1}`
+}
+
+/** No IPv6 address that comes by itself: MPI takes every address of a device for a way to a peer. */
+function insideLines(device: string): string[] {
+  return existsSync('/proc/sys/net/ipv6') ? [`link set ${device} addrgenmode none`] : []
+}
+
+function defaultRoute(address: string): string {
+  return `route add default via ${gateway} dev eth0 onlink src ${address}`
 }

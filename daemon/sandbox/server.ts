@@ -1,5 +1,6 @@
 import { createServer } from 'node:net'
 import { attachGuard } from '../actions/recover.ts'
+import { openMember } from '../actions/open-member.ts'
 import { openSandbox } from '../actions/open-sandbox.ts'
 import type { Context } from '../actions/context.ts'
 import type { Message } from '../core/wire.ts'
@@ -8,7 +9,7 @@ import { GuardLink } from './link.ts'
 
 /** A connection that says nothing sensible first is closed. */
 async function takeFirst(context: Context, link: GuardLink, message: Message): Promise<void> {
-  if (message.verb === 'open') await openSandbox(context, link, message)
+  if (message.verb === 'open') await (message.words.has('member') ? openMember : openSandbox)(context, link, message)
   else if (message.verb === 'attach') await attachGuard(context, link, message)
   else {
     context.log.warn({ verb: message.verb, peer: link.peer }, 'neither open nor attach')

@@ -76,6 +76,7 @@ export class Scontrol {
   readonly #commands: CommandRunner
   readonly #program: string
   readonly #timeoutSeconds: number
+  readonly #addresses = new Map<string, string>()
 
   constructor(commands: CommandRunner, program: string, timeoutSeconds: number) {
     this.#commands = commands
@@ -121,6 +122,21 @@ export class Scontrol {
   /** Notes something on a job where only root can; it stays over requeues. */
   async setAdminComment(jobId: number, comment: string): Promise<void> {
     await this.#call('update', `jobid=${jobId}`, `admincomment=${comment}`)
+  }
+
+  /** Names of a host list such as `n[1-3,7]`, in its order. */
+  async hostNames(list: string): Promise<string[]> {
+    return (await this.#call('show', 'hostnames', list)).split('\n').filter((name) => name !== '')
+  }
+
+  /** Where a node is reached (NodeAddr): remembered, since slurm.conf changes with a restart of everything. */
+  async nodeAddress(node: string): Promise<string> {
+    const known = this.#addresses.get(node)
+    if (known !== undefined) return known
+    const address = /\sNodeAddr=(\S+)/.exec(await this.#call('show', 'node', '-o', node))?.[1]
+    if (address === undefined) throw new StintError('E_SLURM', `scontrol does not tell the address of node ${node}`)
+    this.#addresses.set(node, address)
+    return address
   }
 
   /** slurm.conf as slurmctld runs it. */

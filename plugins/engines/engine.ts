@@ -45,10 +45,18 @@ export interface RestoreRequest extends EngineTarget {
   readonly timeoutSeconds: number
 }
 
+/** A restore that has reached its barrier: every task is there, none runs. Exactly one of `commit` and `abort` is called. */
 export interface RunningRestore {
   readonly pid: number
-  /** @throws StintError E_CRIU_RESTORE_FAILED */
-  readonly done: Promise<void>
+  /** @throws StintError E_CRIU_RESTORE_FAILED; nothing of the payload is left running then */
+  readonly prepared: Promise<PreparedRestore>
+}
+
+export interface PreparedRestore {
+  /** Lets the payload run. @throws StintError E_CRIU_RESTORE_FAILED */
+  commit(): Promise<void>
+  /** CRIU ends what it restored. */
+  abort(): Promise<void>
 }
 
 /** What saves and restores a process tree. */
@@ -56,5 +64,18 @@ export interface Engine {
   readonly name: string
   version(): Promise<string>
   startDump(request: DumpRequest): Promise<RunningDump>
-  startRestore(request: RestoreRequest): RunningRestore
+  startRestore(request: RestoreRequest): Promise<RunningRestore>
+  /** Gives it the word when it comes to its barrier. */
+  answerOrphan(orphan: OrphanedEngine): Promise<void>
+}
+
+/** An engine that outlived the daemon that started it: it comes to its barrier, or comes to it again. */
+export interface OrphanedEngine {
+  /** As in the request it was started with. */
+  readonly runDirectory: string
+  readonly pid: number
+  readonly action: 'post-dump' | 'post-restore'
+  readonly word: 'commit' | 'abort'
+  /** Settles when it has ended. */
+  readonly ended: Promise<unknown>
 }

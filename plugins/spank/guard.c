@@ -17,7 +17,6 @@
 #include "roles.h"
 
 #define REMOVE_MS 2000
-#define FAILED (1 << 8) /* the wait status of exit code 1 */
 
 void guard_to_pid1(enum internal_kind kind, int value)
 {

@@ -18,6 +18,7 @@
 #define RESCUE_KILLED_MS 60000
 #define RESCUE_RESTORE_MS 120000
 #define RESCUE_AGAIN_MS 30000
+#define FAILED (1 << 8) /* the wait status of exit code 1 */
 
 /* A signal Slurm has sent, until it is decided what becomes of it. */
 struct pending {

@@ -44,6 +44,8 @@ static void take_line(struct guard *self, const char *line)
     } else if (line_is(line, "restored")) {
         self->restoring = false;
         guard_to_pid1(RESTORED, 0);
+    } else if (line_is(line, "wake") && line_number(line, "pid", 0) > 1) {
+        guard_to_pid1(WAKE, (int)line_number(line, "pid", 0));
     } else if (line_is(line, "say") && line_value(line, "text", 0, text, sizeof text)) {
         dprintf(STDERR_FILENO, "stint: %s\n", text);
     } else if (line_is(line, "release")) {
@@ -85,6 +87,9 @@ void guard_without_daemon(struct guard *self, long long now)
         reconnect(self, now);
     if (self->daemon >= 0 || now < self->next_rescue || !(self->killed || self->restoring))
         return;
+    /* A member that has lost its daemon is nothing the job's coordinator waits for: it sees the step end. */
+    if (line_number(self->words, "member", 0) > 0)
+        guard_end(self, FAILED, false);
     /* The image is sealed before root is killed: the queue is the right place for the job. */
     scontrol_start(self->words, self->killed ? "requeue" : "requeuehold");
     self->next_rescue = now + RESCUE_AGAIN_MS;

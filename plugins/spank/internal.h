@@ -19,6 +19,7 @@ enum internal_kind {
     HOLD,         /* a root killed by a signal is a dump from now on; answered by HELD */
     UNHOLD,       /* answered by UNHELD, or by ROOT_ENDED when root was killed meanwhile */
     RESTORED,     /* the payload that CRIU made is the real one */
+    WAKE,         /* value: PID inside; it gets SIGURG, which does nothing to a process that does not wait for it */
     /* pid1 to guard */
     HELD,
     UNHELD,

@@ -46,29 +46,37 @@ static void take_arguments(struct opening *opening, int argc, char **argv)
     opening->wait_seconds = atoi(wait) > 0 ? atoi(wait) : 2;
 }
 
-bool opening_fill(spank_t spank, struct opening *opening, const char *options, int argc, char **argv)
+bool opening_fill(spank_t spank, struct opening *opening, int member, const char *options, int argc, char **argv)
 {
     char **job_argv = NULL;
     int job_argc = 0;
     take_arguments(opening, argc, argv);
     opening->daemon = -1;
+    opening->member = member;
     strcpy(opening->options, options);
-    if (spank_get_item(spank, S_JOB_ID, &opening->job) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_UID, &opening->uid) != ESPANK_SUCCESS ||
-        spank_get_item(spank, S_JOB_GID, &opening->gid) != ESPANK_SUCCESS)
+    if (spank_get_item(spank, S_JOB_ID, &opening->job) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_STEPID, &opening->step) != ESPANK_SUCCESS ||
+        spank_get_item(spank, S_JOB_UID, &opening->uid) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_GID, &opening->gid) != ESPANK_SUCCESS)
         return false;
     /* The first word of a batch step is the path slurmd wrote the script to. */
-    if (spank_get_item(spank, S_JOB_ARGV, &job_argc, &job_argv) == ESPANK_SUCCESS && job_argc > 0 && job_argv[0][0] == '/' &&
+    if (member == 0 && spank_get_item(spank, S_JOB_ARGV, &job_argc, &job_argv) == ESPANK_SUCCESS && job_argc > 0 && job_argv[0][0] == '/' &&
         strlen(job_argv[0]) < sizeof opening->script)
         strcpy(opening->script, job_argv[0]);
     return true;
 }
 
+bool opening_add_place(const struct opening *opening, char line[LINE_MAX_BYTES])
+{
+    if (opening->member == 0)
+        return line_add(line, LINE_MAX_BYTES, "step", "batch");
+    return line_add_number(line, LINE_MAX_BYTES, "step", opening->step) && line_add_number(line, LINE_MAX_BYTES, "member", opening->member);
+}
+
 bool opening_ask(struct opening *opening)
 {
-    char line[LINE_MAX_BYTES] = "open version=1 step=batch";
+    char line[LINE_MAX_BYTES] = "open version=1";
     opening->reader.length = 0;
     opening->daemon = line_connect(opening->socket_path, opening->wait_seconds * 1000);
-    return opening->daemon >= 0 && line_add_number(line, sizeof line, "job", opening->job) && line_add_number(line, sizeof line, "uid", opening->uid) &&
+    return opening->daemon >= 0 && opening_add_place(opening, line) && line_add_number(line, sizeof line, "job", opening->job) && line_add_number(line, sizeof line, "uid", opening->uid) &&
            line_add_number(line, sizeof line, "gid", opening->gid) && line_add_number(line, sizeof line, "pid", getpid()) &&
            line_add(line, sizeof line, "options", opening->options) && line_add(line, sizeof line, "script", opening->script) &&
            line_send(opening->daemon, line);

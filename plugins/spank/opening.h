@@ -1,4 +1,4 @@
-/* What a batch task knows of its job, and what it and the daemon say to each other before the sandbox stands. */
+/* What the task of a batch or member step knows of its job, and what it and the daemon say to each other before the sandbox stands. */
 #ifndef STINT_OPENING_H
 #define STINT_OPENING_H
 
@@ -12,7 +12,8 @@
 #include "options.h"
 
 struct opening {
-    uint32_t job;
+    uint32_t job, step;
+    int member; /* 0: the batch task */
     uid_t uid;
     gid_t gid;
     char options[OPTIONS_MAX];
@@ -32,7 +33,10 @@ struct opening {
 };
 
 /* Takes what Slurm and plugstack.conf say. */
-bool opening_fill(spank_t spank, struct opening *opening, const char *options, int argc, char **argv);
+bool opening_fill(spank_t spank, struct opening *opening, int member, const char *options, int argc, char **argv);
+
+/* Adds the words that say which of the job's tasks this is. */
+bool opening_add_place(const struct opening *opening, char line[LINE_MAX_BYTES]);
 
 /* Connects and sends `open`. */
 bool opening_ask(struct opening *opening);

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What may stand after --stint=, the default first; the daemon has the same table (daemon/core/options.ts). */
@@ -82,4 +83,12 @@ const char *options_refusal(const char *text)
         word += length + (word[length] == ',');
     }
     return NULL;
+}
+
+int options_member(const char *text)
+{
+    if (text == NULL || strspn(text, "0123456789") != strlen(text) || strlen(text) > 4)
+        return 0;
+    int member = atoi(text);
+    return member < MEMBERS_MAX ? member : 0;
 }

@@ -24,7 +24,10 @@ static bool become_user(spank_t spank, const struct opening *opening)
            setresuid(opening->uid, opening->uid, opening->uid) == 0;
 }
 
-/* The daemon's settings, unless the user has made them, and what tells the job (and its srun) that it is in a sandbox. */
+/*
+ * The daemon's settings, unless the user has made them, and what tells the job (and its srun) that it is in a sandbox. Names
+ * of ours always: sbatch passes on those of the job it was called in.
+ */
 static bool set_environment(spank_t spank, const struct opening *opening)
 {
     char word[1024], job[24];
@@ -33,7 +36,7 @@ static bool set_environment(spank_t spank, const struct opening *opening)
         if (value == NULL)
             continue;
         *value++ = '\0';
-        spank_err_t set = spank_setenv(spank, word, value, 0);
+        spank_err_t set = spank_setenv(spank, word, value, strncmp(word, "STINT_", 6) == 0);
         if (set != ESPANK_SUCCESS && set != ESPANK_ENV_EXISTS)
             return false;
     }

@@ -89,6 +89,9 @@ static void take_message(struct pid1 *self)
             self->ended = false;
         conclude(self);
         break;
+    case WAKE:
+        (void)kill(message.value, SIGURG);
+        break;
     default:
         break;
     }

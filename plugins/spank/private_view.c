@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool loopback_up(void)
@@ -29,6 +30,27 @@ static bool own_directory(const struct opening *opening, const char *path)
     return mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") == 0;
 }
 
+/*
+ * Programs that look for network devices in /sys (UCX does) must find those of the sandbox. A sysfs shows the devices of the
+ * network namespace it was mounted in; only these two directories of a new one are taken, so that all else below /sys, the
+ * cgroups too, stays as it is.
+ */
+static bool own_network_in_sys(void)
+{
+    static const char *const shown[][2] = {
+        {"/dev/shm/.sys/class/net", "/sys/class/net"},
+        {"/dev/shm/.sys/devices/virtual/net", "/sys/devices/virtual/net"},
+    };
+    bool good = mkdir("/dev/shm/.sys", 0700) == 0;
+    bool mounted = good && mount("sysfs", "/dev/shm/.sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL) == 0;
+    good = mounted;
+    for (size_t i = 0; good && i < sizeof shown / sizeof *shown; i++)
+        good = mount(shown[i][0], shown[i][1], NULL, MS_BIND, NULL) == 0;
+    if (mounted)
+        good = umount2("/dev/shm/.sys", MNT_DETACH) == 0 && good;
+    return rmdir("/dev/shm/.sys") == 0 && good;
+}
+
 const char *private_view_make(const struct opening *opening)
 {
     /*
@@ -48,6 +70,8 @@ const char *private_view_make(const struct opening *opening)
     /* The member's own name on its virtual address. */
     if (opening->hosts[0] != '\0' && mount(opening->hosts, "/etc/hosts", NULL, MS_BIND, NULL) != 0)
         return "mount /etc/hosts";
+    if (opening->private_net && !own_network_in_sys())
+        return "mount /sys/class/net";
     /* /dev/pts stays the node's: CRIU finds the ptys of `script` and the like in it again. */
     if (sethostname(opening->hostname, strlen(opening->hostname)) != 0)
         return "sethostname";

@@ -62,7 +62,7 @@ static void await_byte_of_slurmstepd(void)
 
 static bool add_common_words(char *line, const struct opening *opening)
 {
-    return line_add_number(line, LINE_MAX_BYTES, "job", opening->job) && line_add_number(line, LINE_MAX_BYTES, "uid", opening->uid) &&
+    return opening_add_place(opening, line) && line_add_number(line, LINE_MAX_BYTES, "job", opening->job) && line_add_number(line, LINE_MAX_BYTES, "uid", opening->uid) &&
            line_add(line, LINE_MAX_BYTES, "socket", opening->socket_path) && line_add(line, LINE_MAX_BYTES, "scontrol", opening->scontrol);
 }
 

@@ -8,6 +8,8 @@ int guard_main(const char *line);
 int parked_main(const char *line);
 int pid1_main(bool restore);
 int root_main(void);
+int launcher_main(void);
+int agent_main(int argc, char **argv);
 int barrier_main(void);
 int join_main(int argc, char **argv);
 

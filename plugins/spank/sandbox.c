@@ -104,9 +104,9 @@ static bool agree(struct opening *opening, pid_t child, int socket, char line[LI
 static enum outcome take_refusal(struct opening *opening, const char *line)
 {
     tell_message(line);
-    if (line_is(line, "park"))
+    if (line_is(line, "park") && opening->member == 0)
         role_exec_parked(opening, false);
-    return line_is(line, "refuse") ? PLAIN : SILENT;
+    return line_is(line, "refuse") || line_is(line, "park") ? PLAIN : SILENT;
 }
 
 static pid_t clone_pid1(const struct opening *opening)
@@ -178,6 +178,8 @@ static enum outcome try_once(spank_t spank, struct opening *opening)
 
 static enum outcome try_long_enough(spank_t spank, struct opening *opening)
 {
+    if (opening->member > 0)
+        return try_once(spank, opening);
     long long end = now_ms() + IMAGE_MS;
     for (;;) {
         enum outcome outcome = try_once(spank, opening);
@@ -197,19 +199,28 @@ bool sandbox_entered(void)
     return entered;
 }
 
-void sandbox_enter(spank_t spank, const char *options, int argc, char **argv)
+void sandbox_enter(spank_t spank, int member, const char *options, int argc, char **argv)
 {
     static struct opening opening;
     enum outcome outcome = PLAIN;
+    const char *fault = NULL;
+    char text[200];
     /* The job's own srun and sbatch commands must not take the option for one of theirs. */
     (void)spank_unsetenv(spank, "SLURM_SPANK__SLURM_SPANK_OPTION_stint_stint");
-    if (!opening_fill(spank, &opening, options, argc, argv))
-        tell_user("Slurm does not tell this job's id; it runs without checkpoints");
+    if (!opening_fill(spank, &opening, member, options, argc, argv))
+        fault = "Slurm does not tell this job's id";
     else if (access(opening.helper, X_OK) != 0)
-        tell_user("stint-init is missing on this node; the job runs without checkpoints");
+        fault = "stint-init is missing on this node";
     else if (!placement_wait(PLACEMENT_MS))
-        tell_user("Slurm did not put this task into its cgroup; the job runs without checkpoints");
+        fault = "Slurm did not put this task into its cgroup";
     else if ((outcome = try_long_enough(spank, &opening)) == SILENT)
-        tell_user("the daemon does not answer on this node; the job runs without checkpoints");
+        fault = "the daemon does not answer on this node";
+    if (fault != NULL) {
+        snprintf(text, sizeof text, "%s; %s", fault, member == 0 ? "the job runs without checkpoints" : "this step ends");
+        tell_user(text);
+    }
     entered = outcome == IN_SANDBOX;
+    /* What a member step was given to run is of use in its sandbox only. */
+    if (member > 0 && !entered)
+        _exit(1);
 }

@@ -1,6 +1,7 @@
 /*
- * The Slurm plugin: registers --stint and, in the batch task of a job that has it, opens the sandbox. Everything here
- * fails open: without the daemon the job runs as if the plugin were absent.
+ * The Slurm plugin: registers --stint and, in the batch task of a job that has it, opens the sandbox. That fails open:
+ * without the daemon the job runs as if the plugin were absent. The daemon itself starts steps with --stint-member=N, one
+ * for each further node of such a job; their sandboxes fail closed, because such a step has no life without one.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,6 +24,7 @@ SPANK_PLUGIN(stint, 1)
 
 static char wanted_options[OPTIONS_MAX];
 static bool wanted;
+static int wanted_member; /* 0: not a member step */
 
 /* Where --stint cannot work yet: the command to blame. salloc and sbatch have the same context, so their names decide. */
 static const char *unfit_command(void)
@@ -54,6 +56,24 @@ static int take_option(int value, const char *argument, int remote)
     return 0;
 }
 
+static int take_member(int value, const char *argument, int remote)
+{
+    (void)value;
+    int member = options_member(argument);
+    if (member == 0 && !remote)
+        slurm_error("stint: --stint-member is for the daemon's own use");
+    wanted_member = member;
+    return member > 0 ? 0 : -1;
+}
+
+/* Only srun knows it, so only its --help shows it, and slurmstepd, which gets it from there. */
+static bool register_member(spank_t spank)
+{
+    static struct spank_option option = {.name = "stint-member", .arginfo = "N", .usage = "", .has_arg = 1, .cb = take_member};
+    spank_context_t context = spank_context();
+    return (context != S_CTX_LOCAL && context != S_CTX_REMOTE) || spank_option_register(spank, &option) == ESPANK_SUCCESS;
+}
+
 int slurm_spank_init(spank_t spank, int argc, char **argv)
 {
     static char usage[2 * OPTIONS_MAX];
@@ -61,13 +81,17 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
     (void)argc;
     (void)argv;
     snprintf(usage, sizeof usage, "save this job before its time limit and continue it under the same id (%s)", options_known());
-    return spank_option_register(spank, &option) == ESPANK_SUCCESS ? 0 : -1;
+    return spank_option_register(spank, &option) == ESPANK_SUCCESS && register_member(spank) ? 0 : -1;
 }
 
-static bool is_batch_step(spank_t spank)
+/* Whether this step gets a sandbox: the batch step of a job with --stint, as member 0, or a step with --stint-member. */
+static bool is_member(spank_t spank, int *member)
 {
     uint32_t step = 0;
-    return wanted && spank_get_item(spank, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step == SLURM_BATCH_SCRIPT;
+    if (spank_get_item(spank, S_JOB_STEPID, &step) != ESPANK_SUCCESS)
+        return false;
+    *member = step == SLURM_BATCH_SCRIPT ? 0 : wanted_member;
+    return step == SLURM_BATCH_SCRIPT ? wanted : step <= SLURM_MAX_NORMAL_STEP_ID && wanted_member > 0;
 }
 
 /*
@@ -87,19 +111,21 @@ static void refuse_srun_in_private_network(void)
 
 int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 {
+    int member;
     (void)argc;
     (void)argv;
     if (spank_context() == S_CTX_LOCAL)
         refuse_srun_in_private_network();
-    else if (spank_context() == S_CTX_REMOTE && is_batch_step(spank) && !placement_prepare())
-        slurm_error("stint: %m; the job will run without checkpoints");
+    else if (spank_context() == S_CTX_REMOTE && is_member(spank, &member) && !placement_prepare())
+        slurm_error("stint: %m; the task will have no sandbox");
     return 0;
 }
 
 int slurm_spank_task_init_privileged(spank_t spank, int argc, char **argv)
 {
-    if (is_batch_step(spank))
-        sandbox_enter(spank, wanted_options, argc, argv);
+    int member;
+    if (is_member(spank, &member))
+        sandbox_enter(spank, member, member == 0 ? wanted_options : "", argc, argv);
     return 0;
 }
 
@@ -117,18 +143,20 @@ int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 /* In slurmstepd: it calls this after all its plugins have placed the task, just before it lets the task go on. */
 int slurm_spank_task_post_fork(spank_t spank, int argc, char **argv)
 {
+    int member;
     (void)argc;
     (void)argv;
-    if (is_batch_step(spank))
+    if (is_member(spank, &member))
         placement_done();
     return 0;
 }
 
 int slurm_spank_task_exit(spank_t spank, int argc, char **argv)
 {
+    int member;
     (void)argc;
     (void)argv;
-    if (is_batch_step(spank))
+    if (is_member(spank, &member))
         placement_clear();
     return 0;
 }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll } from '@jest/globals'
-import { serveApi } from '../../daemon/http/server.ts'
+import { serveRestApi } from '../../daemon/http/rest-api.ts'
 import { makeContext, type TestContext } from './context.ts'
 
 export interface ServedApi {
@@ -19,7 +19,7 @@ export function useApi(prepare: (made: TestContext) => void): () => ServedApi {
     made = makeContext()
     made.addSandbox(5)
     prepare(made)
-    serving = await serveApi(made.context)
+    serving = await serveRestApi(made.context)
   })
   afterAll(async () => {
     await serving[Symbol.asyncDispose]()

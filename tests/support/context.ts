@@ -2,9 +2,13 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
-import type { Context, Sandbox } from '../../daemon/actions/context.ts'
+import { freshSandbox, type Context, type Sandbox } from '../../daemon/actions/context.ts'
+import { PeerDaemons } from '../../daemon/cluster/peer-daemons.ts'
+import { emptyBook } from '../../daemon/core/launch-book.ts'
+import { PostOffice } from '../../daemon/sandbox/post-office.ts'
 import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
 import type { NewRun } from '../../daemon/catalogue/runs.ts'
+import { Peers, peerSettings } from '../../daemon/cluster/peers.ts'
 import { resolveConfig } from '../../daemon/core/config.ts'
 import type { Manifest } from '../../daemon/core/manifest.ts'
 import { defaultOptions } from '../../daemon/core/options.ts'
@@ -19,7 +23,7 @@ export const alice = 1001
 
 /** A manifest of alice's job 5. */
 export const manifest: Manifest = {
-  version: 1, run: 'r1', job: 5, uid: alice, gid: alice, user: 'alice', options: '', checkpoint: 1, trigger: 'request', keepRunning: false, member: 0, members: 1,
+  version: 1, run: 'r1', job: 5, uid: alice, gid: alice, user: 'alice', options: '', checkpoint: 1, trigger: 'request', keepRunning: false, member: 0, members: [0], hosts: ['n1'], nodes: ['n1'], network: null, launches: emptyBook,
   node: 'n1', restarts: 0, createdAt: 1000, hostname: 'n1', address: '100.64.1.65', rootPid: 1000, criuVersion: '4.2.1', kernel: '6.18', machine: 'x86_64', script: '/s',
   carried: [], seconds: 1, bytes: 1, files: [], history: [],
 }
@@ -45,8 +49,8 @@ export function makeContext(): TestContext {
   writeFileSync(scontrol, `#!/bin/sh\nexec cat '${folder}/slurm'\n`, { mode: 0o755 })
   const missing = '/nonexistent/program'
   const config = resolveConfig({
-    paths: { socket: join(folder, 's.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
-    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, nft: missing, tar: missing, scontrol },
+    paths: { socket: join(folder, 's.sock'), peer_socket: join(folder, 'peer.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
+    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, scontrol },
     store: { path: join(folder, 'store') },
   })
   const logged: Record<string, unknown>[] = []
@@ -54,16 +58,19 @@ export function makeContext(): TestContext {
   const commands = new CommandRunner(log)
   const catalogue = new Catalogue(join(folder, 'state/catalogue.sqlite'), join(import.meta.dirname, '../../migrations'))
   const stopping = new AbortController()
+  const peers = new Peers(peerSettings(config), log)
   const context: Context = {
-    config, log, node: 'n1', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
+    config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, scontrol, 5),
     engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }),
-    network: new SandboxNetwork(commands, config.programs, config.network.pool, config.network.mtu),
+    network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
     store: new PosixStore(config.store.path),
+    peers, expected: new Map(), cluster: new PeerDaemons(peers, { checkpointSeconds: 5, restoreSeconds: 5 }, (node) => Promise.resolve(node)), postOffice: (...args) => new PostOffice(...args),
   }
   const addRun = (job: number, change: Partial<NewRun> = {}): void => {
     catalogue.runs.upsert({
-      id: `run-${job}`, job_id: job, uid: alice, gid: alice, user: 'alice', options: '', hostname: 'n1', address: '100.64.1.65', script: '/x', outputs: '[]', history: '[]', created_at: job * 1000, ...change,
+      id: `run-${job}`, job_id: job, uid: alice, gid: alice, user: 'alice', options: '', hostname: 'n1', address: '100.64.1.65', script: '/x', outputs: '[]', history: '[]', created_at: job * 1000,
+      hosts: '["n1"]', network: null, launches: JSON.stringify(emptyBook), ...change,
     })
   }
   const addSandbox = (job: number): Sandbox => {
@@ -71,10 +78,10 @@ export function makeContext(): TestContext {
     const run = catalogue.runs.get(`run-${job}`)
     if (run === undefined) throw new Error('no run')
     const { id } = catalogue.members.insert({
-      run_id: run.id, member: 0, restarts: 1, node: 'n1', state: 'opening', guard_pid: 1, guard_start: 1, payload_cgroup: '/c', end_time: 99_000, restore_from: null, opened_at: 1,
+      run_id: run.id, member: 0, restarts: 1, node: 'n1', state: 'opening', guard_pid: 1, guard_start: 1, payload_cgroup: '/c', end_time: 99_000, restore_from: null, opened_at: 1, nodes: '["n1"]', coordinator: null,
     })
     catalogue.members.move(id, 'running', 1)
-    const sandbox: Sandbox = { memberId: id, run, options: defaultOptions, restarts: 1, pid1: process.pid, link: undefined, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined }
+    const sandbox: Sandbox = { memberId: id, run, options: defaultOptions, restarts: 1, pid1: process.pid, link: undefined, member: 0, hosts: ['n1'], nodes: ['n1'], network: undefined, coordinator: undefined, ...freshSandbox() }
     context.sandboxes.set(job, sandbox)
     return sandbox
   }
@@ -82,6 +89,7 @@ export function makeContext(): TestContext {
     context, folder, logged, addRun, addSandbox,
     [Symbol.asyncDispose]: async () => {
       stopping.abort()
+      context.peers[Symbol.dispose]()
       catalogue[Symbol.dispose]()
       rmSync(folder, { recursive: true, force: true })
     },

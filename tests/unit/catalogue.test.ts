@@ -23,9 +23,10 @@ afterEach(() => { rmSync(folder, { recursive: true }) })
 
 const newRun: NewRun = {
   id: 'r1', job_id: 5, uid: 1001, gid: 1001, user: 'alice', options: '', hostname: 'n1', address: '100.64.1.65', script: '/x', outputs: '[]', history: '[]', created_at: 1000,
+  hosts: '["n1"]', network: null, launches: '{}',
 }
 const newMember: NewMember = {
-  run_id: 'r1', member: 0, restarts: 0, node: 'n1', state: 'opening', guard_pid: 10, guard_start: 20, payload_cgroup: '/c', end_time: null, restore_from: null, opened_at: 1000,
+  run_id: 'r1', member: 0, restarts: 0, node: 'n1', state: 'opening', guard_pid: 10, guard_start: 20, payload_cgroup: '/c', end_time: null, restore_from: null, opened_at: 1000, nodes: '["n1"]', coordinator: null,
 }
 
 describe('opening the catalogue', () => {

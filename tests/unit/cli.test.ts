@@ -155,7 +155,7 @@ describe('a daemon that answers badly', () => {
     ['hangs up at once', '', /^E_DAEMON_ABSENT: stintd does not answer at /],
     ['is killed in the middle of its answer', `${head(200, 100)}[{"job":`, /^E_DAEMON_ABSENT: /],
     ['is killed in the middle of a refusal', `${head(409, 100)}{"code":`, /^E_DAEMON_ABSENT: /],
-    ['answers no JSON', `${head(200, 2)}<>`, /^E_INTERNAL: the daemon's answer is no JSON: <>$/],
+    ['answers no JSON', `${head(200, 2)}<>`, /^E_INTERNAL: the daemon answered no JSON: <>$/],
     ['refuses without a code', `${head(500, 4)}oops`, /^E_INTERNAL: the daemon answered 500: oops$/],
     ['refuses with a code of another version', `${head(409, 34)}{"code":"E_NEW","message":"later"}`, /^E_INTERNAL: the daemon answered 409: /],
     ['refuses with no code of anybody', `${head(409, 19)}{"code":"toString"}`, /^E_INTERNAL: the daemon answered 409: /],

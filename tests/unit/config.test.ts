@@ -45,9 +45,9 @@ describe('a configuration', () => {
     ['[deadline]\nassumed_mb_per_second = 0', 'E_BAD_CONFIG: deadline.assumed_mb_per_second must be 1 or more'],
     ['[restore]\nattempts = 1.5', 'E_BAD_CONFIG: restore.attempts must be a whole number from 1'],
     ['[restore]\nattempts = 0', 'E_BAD_CONFIG: restore.attempts must be a whole number from 1'],
-    ['[network]\nmtu = 100', 'E_BAD_CONFIG: network.mtu must be a whole number from 1280 to 65535'],
-    ['[network]\npool = "10.0.0.1/8"', 'E_BAD_CONFIG: network.pool must be an aligned IPv4 prefix from /8 to /25'],
-    ['[network]\npool = "fd00::/8"', 'E_BAD_CONFIG: network.pool must be an aligned IPv4 prefix from /8 to /25'],
+    ['[network]\nmtu = 100', 'E_BAD_CONFIG: network.mtu must be 0 or a whole number from 1280 to 65535'],
+    ['[network]\npool = "10.0.0.1/8"', 'E_BAD_CONFIG: network.pool must be an aligned IPv4 prefix from /8 to /23'],
+    ['[network]\npool = "fd00::/8"', 'E_BAD_CONFIG: network.pool must be an aligned IPv4 prefix from /8 to /23'],
   ])('%j is refused and the key is named', async (text, expected) => {
     expect(await said(() => resolveConfig(parse(text)))).toContain(expected)
   })

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { allotAddress, formatIpv4, parseIpv4 } from '../../daemon/core/addresses.ts'
+import { allotBlock, allotNetwork, formatIpv4, lowestVni, memberAddress, memberMac, parseIpv4 } from '../../daemon/core/addresses.ts'
 import { actAt, nextLook, predictSeconds } from '../../daemon/core/deadline.ts'
 import { StintError, asStintError, errorKinds, isStintError, systemCode } from '../../daemon/core/errors.ts'
 import { parseFault } from '../../daemon/core/fault-points.ts'
@@ -102,27 +102,57 @@ describe('addresses', () => {
     expect(await said(() => parseIpv4(text))).toBe(`E_BAD_CONFIG: "${text}" is no IPv4 address`)
   })
 
-  test('of a job is the same everywhere and leaves room for its members', () => {
-    expect(allotAddress('100.64.0.0/10', 5, new Set())).toBe('100.64.1.65')
-    expect(allotAddress('100.64.0.0/10', 6, new Set())).toBe('100.64.1.129')
+  test('of a job are the same everywhere, a block for its members', () => {
+    expect(allotBlock('100.64.0.0/10', 5, new Set())).toBe('100.64.5.0/24')
+    expect(allotBlock('100.64.0.0/10', 261, new Set())).toBe('100.65.5.0/24')
+    expect([0, 1, 253].map((member) => memberAddress('100.64.5.0/24', member))).toEqual(['100.64.5.1', '100.64.5.2', '100.64.5.254'])
   })
 
-  test('moves on while another sandbox has it, past the end of the pool as well', () => {
-    expect(allotAddress('10.0.0.0/25', 0, new Set(['10.0.0.1']))).toBe('10.0.0.65')
-    expect(allotAddress('10.0.0.0/25', 1, new Set(['10.0.0.65']))).toBe('10.0.0.1')
+  test.each([-1, 254, 1.5, NaN])('%d is no member of a block', async (member) => {
+    expect(await said(() => memberAddress('100.64.5.0/24', member))).toBe(`E_BAD_REQUEST: ${member} is no member: a run has at most 254`)
+    expect(await said(() => memberMac(lowestVni, member))).toBe(`E_BAD_REQUEST: ${member} is no member: a run has at most 254`)
+  })
+
+  test('move on while any member of another sandbox is in the block, past the end of the pool as well', () => {
+    expect(allotBlock('10.0.0.0/23', 0, new Set(['10.0.0.1']))).toBe('10.0.1.0/24')
+    expect(allotBlock('10.0.0.0/23', 1, new Set(['10.0.1.254', '192.168.0.1']))).toBe('10.0.0.0/24')
   })
 
   test('stay in the pool for every job id', () => {
-    for (const id of [1, 2 ** 16 - 1, 2 ** 31, 2 ** 32 - 1]) expect(allotAddress('100.64.0.0/10', id, new Set())).toMatch(/^100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\./)
+    for (const id of [1, 2 ** 16 - 1, 2 ** 31, 2 ** 32 - 1]) expect(allotBlock('100.64.0.0/10', id, new Set())).toMatch(/^100\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.\d+\.0\/24$/)
   })
 
   test('used up are an error to retry', async () => {
-    expect(await said(() => allotAddress('10.0.0.0/25', 9, new Set(['10.0.0.1', '10.0.0.65'])))).toBe('E_BUSY: network.pool 10.0.0.0/25 is used up on this node')
+    expect(await said(() => allotBlock('10.0.0.0/23', 9, new Set(['10.0.0.1', '10.0.1.65'])))).toBe('E_BUSY: network.pool 10.0.0.0/23 is used up on this node')
     expect(errorKinds.E_BUSY.retryable).toBe(true)
   })
 
-  test.each(['10.0.0.0', '10.0.0.0/', '10.0.0.0/7', '10.0.0.0/26', '10.0.0.0/33', '10.0.0.0/-1', '10.0.0.0/8.5', '10.0.0.0/8/9', '10.0.0.64/25', '10.0.0/8', '/8', ''])('%j is no pool', async (pool) => {
-    expect(await said(() => allotAddress(pool, 1, new Set()))).toContain('E_BAD_CONFIG: network.pool')
+  test.each(['10.0.0.0', '10.0.0.0/', '10.0.0.0/7', '10.0.0.0/24', '10.0.0.0/33', '10.0.0.0/-1', '10.0.0.0/8.5', '10.0.0.0/8/9', '10.0.1.0/23', '10.0.0/8', '/8', ''])('%j is no pool', async (pool) => {
+    expect(await said(() => allotBlock(pool, 1, new Set()))).toContain('E_BAD_CONFIG: network.pool')
+  })
+})
+
+describe('the network of a run', () => {
+  const none = { vnis: new Set<number>(), addresses: new Set<string>() }
+
+  test('has block and VNI by the job id, each moved on by itself', () => {
+    expect(allotNetwork('100.64.0.0/10', 5, none)).toEqual({ vni: lowestVni + 5, prefix: '100.64.5.0/24' })
+    expect(allotNetwork('100.64.0.0/10', 5, { ...none, vnis: new Set([lowestVni + 5, lowestVni + 6]) })).toEqual({ vni: lowestVni + 7, prefix: '100.64.5.0/24' })
+    expect(allotNetwork('100.64.0.0/10', 5, { ...none, addresses: new Set(['100.64.5.3']) })).toEqual({ vni: lowestVni + 5, prefix: '100.64.6.0/24' })
+  })
+
+  test('has a VNI of 24 bits, the highest set, for every job id', () => {
+    for (const id of [0, 1, 2 ** 23 - 1, 2 ** 23, 2 ** 32 - 1]) {
+      const { vni } = allotNetwork('100.64.0.0/10', id, none)
+      expect(vni).toBeGreaterThanOrEqual(2 ** 23)
+      expect(vni).toBeLessThan(2 ** 24)
+    }
+    expect(allotNetwork('100.64.0.0/10', 2 ** 23 - 1, { ...none, vnis: new Set([2 ** 24 - 1]) }).vni).toBe(2 ** 23)
+  })
+
+  test('gives every member a MAC of its own, administered locally', () => {
+    expect(memberMac(0x800005, 0)).toBe('02:53:80:00:05:00')
+    expect(memberMac(0xabcdef, 253)).toBe('02:53:ab:cd:ef:fd')
   })
 })
 

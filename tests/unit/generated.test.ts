@@ -24,7 +24,7 @@ describe('generated files', () => {
     generated = await generate()
   })
 
-  test.each(['docs/reference/configuration.md', 'docs/reference/errors.md', 'docs/reference/cli.md', 'docs/reference/openapi.json', 'slurm-scripts/snippets/stint.toml'])(
+  test.each(['docs/reference/configuration.md', 'docs/reference/errors.md', 'docs/reference/cli.md', 'docs/reference/openapi.json', 'docs/reference/peer-openapi.json', 'slurm-scripts/snippets/stint.toml'])(
     '%s is as `npm run docs` makes it', (path) => {
       expect(readFileSync(join(root, path), 'utf8')).toBe(generated[path])
     },
@@ -72,6 +72,6 @@ describe('the table of settings', () => {
 
   test('a measure has its unit in its name', () => {
     const measures = Object.values(settingTable).flatMap((keys) => Object.entries(keys)).filter(([, { default: value }]) => typeof value === 'number').map(([key]) => key)
-    expect(measures.filter((key) => !/_(seconds|days|mb|mb_per_second)$/.test(key))).toEqual(['mtu', 'safety', 'attempts'])
+    expect(measures.filter((key) => !/_(seconds|days|mb|mb_per_second)$/.test(key))).toEqual(['mtu', 'vxlan_port', 'safety', 'attempts', 'ssh_port', 'attempts'])
   })
 })

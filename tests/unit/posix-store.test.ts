@@ -46,11 +46,16 @@ function fill(directory: string): void {
   chownSync(join(directory, 'tree.tar'), 65534, 65534)
 }
 
+/** The fixture's image, made by this node. */
+const mine = { ...manifest, coordinator: hostname() }
+
 async function seal(change: Partial<Manifest> = {}): Promise<StoredImage> {
   const described = { ...manifest, ...change }
-  await using draft = store.begin(described, true)
+  const key = { ...described, coordinator: hostname() }
+  await using draft = store.begin(key, true)
   fill(draft.directory)
   draft.seal({ ...described, files: await draft.finish() })
+  store.publish(key)
   const image = store.list(described.job).find((i) => i.manifest.run === described.run && i.manifest.checkpoint === described.checkpoint)
   if (image === undefined) throw new Error('not sealed')
   return image
@@ -85,7 +90,7 @@ describe('an image', () => {
   })
 
   test('hashes pages that grow while it is made as they are at the end', async () => {
-    await using draft = store.begin(manifest, true)
+    await using draft = store.begin(mine, true)
     mkdirSync(join(draft.directory, 'criu'))
     const pages = join(draft.directory, 'criu/pages-1.img')
     for (let i = 0; i < 10; i++) {
@@ -94,6 +99,7 @@ describe('an image', () => {
     }
     appendFileSync(pages, 'end')
     draft.seal({ ...manifest, files: await draft.finish() })
+    store.publish(mine)
     const [image] = store.list(5)
     expect(image?.manifest.files).toEqual([expect.objectContaining({ path: 'criu/pages-1.img', bytes: 100_003 })])
     if (image !== undefined) await store.verify(image)
@@ -101,7 +107,7 @@ describe('an image', () => {
 
   test('is not there until it is sealed, nor after its making was given up', async () => {
     {
-      await using draft = store.begin(manifest, true)
+      await using draft = store.begin(mine, true)
       fill(draft.directory)
       await draft.finish()
       expect(store.list()).toEqual([])
@@ -258,7 +264,7 @@ describe('the store', () => {
     const program = `
       import { PosixStore } from ${JSON.stringify(join(import.meta.dirname, '../../plugins/stores/posix/store.ts'))}
       import { writeFileSync } from 'node:fs'
-      const draft = new PosixStore(${JSON.stringify(path)}).begin({ job: 5, run: 'r1', checkpoint: 1, member: 0 })
+      const draft = new PosixStore(${JSON.stringify(path)}).begin({ job: 5, run: 'r1', checkpoint: 1, member: 0, coordinator: '${hostname()}' })
       writeFileSync(draft.directory + '/tree.tar', 'half')
       await draft.finish()
       process.kill(process.pid, 'SIGKILL')`
@@ -268,12 +274,34 @@ describe('the store', () => {
     expect((await seal()).manifest.checkpoint).toBe(1)
   })
 
+  test('publishes a checkpoint of two members at once, whoever of them asks, and not before', async () => {
+    const other = { ...mine, member: 1 }
+    await using first = store.begin(mine, true)
+    await using second = store.begin(other, true)
+    for (const [draft, member] of [[first, 0], [second, 1]] as const) {
+      fill(draft.directory)
+      draft.seal({ ...manifest, member, members: [0, 1], files: await draft.finish() })
+    }
+    expect(store.list()).toEqual([])
+    store.publish(other)
+    store.publish(mine)
+    expect(store.list().map((image) => image.manifest.member).sort()).toEqual([0, 1])
+    expect(store.find(other)?.manifest.member).toBe(1)
+  })
+
+  test('drops the part of one member alone when only that is given up', async () => {
+    await using kept = store.begin(mine, true)
+    await store.begin({ ...mine, member: 1 }, true)[Symbol.asyncDispose]()
+    expect(existsSync(kept.directory)).toBe(true)
+  })
+
   test('refuses to publish over a checkpoint that is there', async () => {
     const image = await seal()
-    await using draft = store.begin(manifest, true)
+    await using draft = store.begin(mine, true)
     fill(draft.directory)
     const files = await draft.finish()
-    expect(await said(() => draft.seal({ ...manifest, files }))).toContain('E_STORE_UNUSABLE')
+    draft.seal({ ...manifest, files })
+    expect(await said(() => { store.publish(mine) })).toContain('E_STORE_UNUSABLE')
     await store.verify(image)
   })
 })
@@ -308,7 +336,7 @@ async function onSmallDisk(statements: string): Promise<unknown> {
     import { PosixStore } from ${JSON.stringify(join(import.meta.dirname, '../../plugins/stores/posix/store.ts'))}
     import { execFileSync } from 'node:child_process'
     import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-    const path = ${JSON.stringify(path)}, manifest = ${JSON.stringify(manifest)}
+    const path = ${JSON.stringify(path)}, manifest = ${JSON.stringify(manifest)}, mine = ${JSON.stringify(mine)}
     const store = new PosixStore(path)
     const code = async (work) => { try { await work(); return 'done' } catch (error) { return error.code } }
     const report = (value) => process.stdout.write(JSON.stringify(value))
@@ -322,14 +350,15 @@ describe('a disk', () => {
   test('that fills up while the image is written is told as full, and the sealed image before it stays', async () => {
     expect(await onSmallDisk(`
       {
-        await using draft = store.begin(manifest, true)
+        await using draft = store.begin(mine, true)
         writeFileSync(draft.directory + '/a', 'x')
         draft.seal({ ...manifest, files: await draft.finish() })
+        store.publish(mine)
       }
       const next = { ...manifest, checkpoint: 2 }
       let full
       {
-        await using draft = store.begin(next, true)
+        await using draft = store.begin({ ...mine, checkpoint: 2 }, true)
         const written = await code(() => writeFileSync(draft.directory + '/b', Buffer.alloc(2 ** 21)))
         const files = await draft.finish()
         full = [written, await code(() => draft.seal({ ...next, files }))]
@@ -343,14 +372,14 @@ describe('a disk', () => {
     expect(await onSmallDisk(`
       execFileSync('/bin/mount', ['-o', 'remount,nr_inodes=2', path])
       writeFileSync(path + '/last', '')
-      report(await code(() => store.begin(manifest, true)))
+      report(await code(() => store.begin(mine, true)))
     `)).toBe('E_STORE_FULL')
   })
 
   test('that is mounted read-only is unusable', async () => {
     expect(await onSmallDisk(`
       execFileSync('/bin/mount', ['-o', 'remount,ro', path])
-      report([await code(() => store.assertUsable(1)), await code(() => store.begin(manifest, true))])
+      report([await code(() => store.assertUsable(1)), await code(() => store.begin(mine, true))])
     `)).toEqual(['E_STORE_UNUSABLE', 'E_STORE_UNUSABLE'])
   })
 })

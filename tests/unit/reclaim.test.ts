@@ -12,8 +12,10 @@ afterEach(async () => { await made[Symbol.asyncDispose]() })
 
 async function seal(job: number, checkpoint: number, daysOld: number): Promise<void> {
   const described = { ...manifest, run: `run-${job}`, job, checkpoint, createdAt: Date.now() - daysOld * day }
-  await using draft = made.context.store.begin(described, true)
+  const key = { ...described, coordinator: 'n1' }
+  await using draft = made.context.store.begin(key, true)
   draft.seal({ ...described, files: await draft.finish() })
+  made.context.store.publish(key)
 }
 
 /** What scontrol answers from now on, whatever it is asked. */

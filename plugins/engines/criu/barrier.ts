@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import { descendsFrom } from '../../../daemon/linux/processes.ts'
 import { peerCredentials } from '../../../daemon/linux/peer.ts'
 
+/** Where CRIU stops: with all of a dump written, or with all of a payload restored. */
+export type BarrierAction = 'post-dump' | 'post-restore'
+
 /**
- * The point where a dump waits for the word. Listens for the one client that CRIU's action script starts; whoever
- * closes without `commit` has said abort.
+ * The point where CRIU waits for the word. Listens for the one client that CRIU's action script starts. A client that is
+ * left without a word (its daemon died) comes again, to whoever listens at the same path then.
  */
 export class Barrier implements AsyncDisposable {
   readonly path: string
@@ -15,7 +18,7 @@ export class Barrier implements AsyncDisposable {
   #client: Socket | undefined
   #enginePid: number | undefined
 
-  constructor(directory: string) {
+  constructor(directory: string, action: BarrierAction) {
     this.path = join(directory, 'barrier.sock')
     rmSync(this.path, { force: true })
     const { promise, resolve } = Promise.withResolvers<undefined>()
@@ -32,7 +35,7 @@ export class Barrier implements AsyncDisposable {
       socket.setEncoding('utf8')
       socket.on('data', (chunk: string) => {
         text += chunk
-        if (text === 'post-dump\n') resolve(undefined)
+        if (text === `${action}\n`) resolve(undefined)
         else if (text.length > 64) socket.destroy()
       })
     })
@@ -51,12 +54,9 @@ export class Barrier implements AsyncDisposable {
     this.#enginePid = enginePid
   }
 
-  commit(): void {
-    this.#client?.end('commit\n')
-  }
-
-  abort(): void {
-    this.#client?.destroy()
+  /** Says the word to who stands there; what was said is final. */
+  say(word: 'commit' | 'abort'): void {
+    this.#client?.end(`${word}\n`)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

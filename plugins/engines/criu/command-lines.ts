@@ -1,4 +1,5 @@
 import type { DumpRequest, EngineTarget, RestoreRequest } from '../engine.ts'
+import type { BarrierAction } from './barrier.ts'
 import { dumpCapabilities, restoreCapabilities } from './capabilities.ts'
 
 export interface CriuPrograms {
@@ -38,9 +39,18 @@ export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
   ] as Argv
 }
 
-/** The interrupted-system-call shim and the barrier, as CRIU and its action script find them. */
+/** The barrier as the action script finds it. */
+function barrierEnvironment(action: BarrierAction, socket: string, seconds: number): Record<string, string> {
+  return { STINT_BARRIER: socket, STINT_BARRIER_ACTION: action, STINT_BARRIER_TIMEOUT: String(Math.ceil(seconds)) }
+}
+
+/** The barrier, and the interrupted-system-call shim. */
 export function dumpEnvironment(programs: CriuPrograms, barrierSocket: string, barrierSeconds: number): Record<string, string> {
-  return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_BARRIER: barrierSocket, STINT_BARRIER_TIMEOUT: String(barrierSeconds) }
+  return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, ...barrierEnvironment('post-dump', barrierSocket, barrierSeconds) }
+}
+
+export function restoreEnvironment(barrierSocket: string, barrierSeconds: number): Record<string, string> {
+  return barrierEnvironment('post-restore', barrierSocket, barrierSeconds)
 }
 
 /**
@@ -56,6 +66,6 @@ export function restoreArgv(programs: CriuPrograms, request: RestoreRequest, own
     ...enter(programs, request),
     programs.setpriv, '--securebits=+noroot', `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
     programs.criu, 'restore', '--restore-detached', '--images-dir', `${request.directory}/criu`, '--work-dir', request.workDirectory,
-    '--log-file', 'restore.log', ...common,
+    '--log-file', 'restore.log', ...common, '--action-script', `${programs.libexecDir}/stint-barrier`,
   ] as Argv
 }

@@ -4,9 +4,9 @@ import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/err
 import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
 import { signalProcess } from '../../../daemon/linux/processes.ts'
-import type { DumpRequest, Engine, PreparedDump, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
-import { Barrier } from './barrier.ts'
-import { dumpArgv, dumpEnvironment, restoreArgv, type CriuPrograms } from './command-lines.ts'
+import type { DumpRequest, Engine, OrphanedEngine, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
+import { Barrier, type BarrierAction } from './barrier.ts'
+import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
 import { firstError, remedyFor } from './log.ts'
 
 /** The first real error of a log file with its remedy, as a coded error. */
@@ -22,6 +22,35 @@ function readIfThere(path: string): string {
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return ''
     throw error
+  }
+}
+
+/** A CRIU that runs, with the barrier it will come to. */
+interface Started {
+  readonly barrier: Barrier
+  readonly program: DetachedProgram
+  readonly failure: (exitCode: number) => StintError
+}
+
+/** Waits until CRIU stands at its barrier. @throws StintError with the first error of its log when it ends before */
+async function atBarrier({ barrier, program, failure }: Started): Promise<{ commit: () => Promise<void>; abort: () => Promise<void> }> {
+  const exitCode = await Promise.race([barrier.reached.then(() => undefined), program.ended])
+  if (exitCode !== undefined) {
+    await barrier[Symbol.asyncDispose]()
+    throw failure(exitCode)
+  }
+  const answer = async (word: 'commit' | 'abort'): Promise<number> => {
+    barrier.say(word)
+    const code = await program.ended
+    await barrier[Symbol.asyncDispose]()
+    return code
+  }
+  return {
+    commit: async () => {
+      const code = await answer('commit')
+      if (code !== 0) throw failure(code)
+    },
+    abort: async () => { await answer('abort') },
   }
 }
 
@@ -42,56 +71,44 @@ export class CriuEngine implements Engine {
     return /^Version: (\S+)/m.exec(stdout)?.[1] ?? 'unknown'
   }
 
-  async startDump(request: DumpRequest): Promise<RunningDump> {
-    const directory = join(request.directory, 'criu')
-    mkdirSync(directory, { mode: 0o700 })
-    const log = join(request.runDirectory, 'dump.log')
-    const output = join(request.runDirectory, 'dump.out')
+  /** Starts CRIU with a barrier of its own. @param log the log file's name; it and `output` are made anew */
+  async #start(directory: string, action: BarrierAction, argv: readonly [string, ...string[]], environment: (barrier: string) => Record<string, string>): Promise<Started> {
+    const log = join(directory, action === 'post-dump' ? 'dump.log' : 'restore.log')
+    const output = join(directory, action === 'post-dump' ? 'dump.out' : 'restore.out')
     for (const old of [log, output]) rmSync(old, { force: true })
-    const barrier = new Barrier(request.runDirectory)
+    const barrier = new Barrier(directory, action)
     await barrier.open()
-    let program: DetachedProgram
     try {
-      program = this.#commands.startDetached(dumpArgv(this.#programs, request), output, dumpEnvironment(this.#programs, barrier.path, request.barrierSeconds))
+      const program = this.#commands.startDetached(argv, output, environment(barrier.path))
+      barrier.expect(program.pid)
+      return { barrier, program, failure: (exitCode) => failure(action === 'post-dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', log, output, exitCode) }
     } catch (error) {
       await barrier[Symbol.asyncDispose]()
       throw error
     }
-    barrier.expect(program.pid)
-    return { pid: program.pid, prepared: this.#prepared(barrier, program, log, output) }
   }
 
-  async #prepared(barrier: Barrier, program: DetachedProgram, log: string, output: string): Promise<PreparedDump> {
-    const exitCode = await Promise.race([barrier.reached.then(() => undefined), program.ended])
-    if (exitCode !== undefined) {
-      await barrier[Symbol.asyncDispose]()
-      throw failure('E_CRIU_DUMP_FAILED', log, output, exitCode)
-    }
-    return {
-      commit: async () => {
-        barrier.commit()
-        const code = await program.ended
-        await barrier[Symbol.asyncDispose]()
-        if (code !== 0) throw failure('E_CRIU_DUMP_FAILED', log, output, code)
-      },
-      abort: async () => {
-        barrier.abort()
-        await program.ended
-        await barrier[Symbol.asyncDispose]()
-      },
-    }
+  async startDump(request: DumpRequest): Promise<RunningDump> {
+    mkdirSync(join(request.directory, 'criu'), { mode: 0o700 })
+    const started = await this.#start(request.runDirectory, 'post-dump', dumpArgv(this.#programs, request),
+      (barrier) => dumpEnvironment(this.#programs, barrier, request.barrierSeconds))
+    return { pid: started.program.pid, prepared: atBarrier(started) }
   }
 
-  startRestore(request: RestoreRequest): RunningRestore {
-    const output = join(request.workDirectory, 'restore.out')
-    const log = join(request.workDirectory, 'restore.log')
-    for (const old of [log, output]) rmSync(old, { force: true })
-    const program = this.#commands.startDetached(restoreArgv(this.#programs, request, ownCapabilities()), output)
-    const timer = setTimeout(() => { signalProcess(-program.pid, 'SIGKILL') }, request.timeoutSeconds * 1000)
-    const done = program.ended.then((code) => {
-      clearTimeout(timer)
-      if (code !== 0) throw failure('E_CRIU_RESTORE_FAILED', log, output, code)
-    })
-    return { pid: program.pid, done }
+  async startRestore(request: RestoreRequest): Promise<RunningRestore> {
+    const started = await this.#start(request.workDirectory, 'post-restore', restoreArgv(this.#programs, request, ownCapabilities()),
+      (barrier) => restoreEnvironment(barrier, request.timeoutSeconds))
+    const { pid } = started.program
+    const timer = setTimeout(() => { signalProcess(-pid, 'SIGKILL') }, request.timeoutSeconds * 1000)
+    void started.program.ended.then(() => { clearTimeout(timer) })
+    return { pid, prepared: atBarrier(started) }
+  }
+
+  async answerOrphan({ runDirectory, pid, action, word, ended }: OrphanedEngine): Promise<void> {
+    await using barrier = new Barrier(runDirectory, action)
+    barrier.expect(pid)
+    await barrier.open()
+    void barrier.reached.then(() => { barrier.say(word) })
+    await ended
   }
 }

@@ -1,4 +1,4 @@
-import { appendFileSync, chmodSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
+import { appendFileSync, chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
@@ -6,10 +6,11 @@ import { StintError, asStintError, isStintError, systemCode } from '../../../dae
 import type { ImageFile, Manifest } from '../../../daemon/core/manifest.ts'
 import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
 import { openManifest, sealManifest } from './manifest-file.ts'
-import type { ImageDraft, ImageKey, ImageStore, StoredImage } from '../store.ts'
+import type { CheckpointKey, DraftKey, ImageDraft, ImageKey, ImageStore, StoredImage } from '../store.ts'
 
 const manifestName = 'manifest.json'
 const attemptsName = 'attempts'
+const unfinishedPrefix = '.unfinished-'
 
 function checkpointName(checkpoint: number): string {
   return String(checkpoint).padStart(4, '0')
@@ -67,9 +68,17 @@ function storeError(cause: unknown): StintError {
     : new StintError('E_STORE_UNUSABLE', `the image store cannot be used: ${message}`, { cause })
 }
 
+function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory)
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) throw storeError(error)
+  }
+}
+
 /**
  * Images as directories on a POSIX file system: `PATH/JOB/RUN/0001/m0/`. While it is made a checkpoint's name is
- * `.unfinished-NODE-0001`; the rename after the last flush is the seal.
+ * `.unfinished-NODE-0001` after the node of its coordinator; the rename after the last flush publishes it.
  */
 export class PosixStore implements ImageStore {
   readonly name: string
@@ -100,14 +109,17 @@ export class PosixStore implements ImageStore {
     return join(this.#path, String(job), run)
   }
 
-  begin(key: ImageKey, follow: boolean): ImageDraft {
-    const runDirectory = this.#run(key.job, key.run)
-    const unfinished = join(runDirectory, `.unfinished-${hostname()}-${checkpointName(key.checkpoint)}`)
-    const final = join(runDirectory, checkpointName(key.checkpoint))
+  #unfinished(key: CheckpointKey & { readonly coordinator: string }): string {
+    return join(this.#run(key.job, key.run), `${unfinishedPrefix}${key.coordinator}-${checkpointName(key.checkpoint)}`)
+  }
+
+  begin(key: DraftKey, follow: boolean): ImageDraft {
+    const unfinished = this.#unfinished(key)
+    const final = join(this.#run(key.job, key.run), checkpointName(key.checkpoint))
     const memberName = `m${key.member}`
     const directory = join(unfinished, memberName)
     try {
-      rmSync(unfinished, { recursive: true, force: true })
+      rmSync(directory, { recursive: true, force: true })
       mkdirSync(directory, { recursive: true, mode: 0o700 })
     } catch (error) {
       throw storeError(error)
@@ -128,8 +140,6 @@ export class PosixStore implements ImageStore {
           takeOwnership(directory)
           writeDurably(join(directory, manifestName), sealManifest(manifest))
           for (const at of [directory, unfinished]) syncPath(at)
-          renameSync(unfinished, final)
-          for (const at of [runDirectory, dirname(runDirectory), this.#path]) syncPath(at)
           return join(final, memberName)
         } catch (error) {
           throw storeError(error)
@@ -137,8 +147,21 @@ export class PosixStore implements ImageStore {
       },
       [Symbol.asyncDispose]: async () => {
         await hashing?.stop()
-        rmSync(unfinished, { recursive: true, force: true })
+        rmSync(directory, { recursive: true, force: true })
+        removeIfEmpty(unfinished)
       },
+    }
+  }
+
+  publish(key: CheckpointKey & { readonly coordinator: string }): void {
+    const run = this.#run(key.job, key.run)
+    const final = join(run, checkpointName(key.checkpoint))
+    try {
+      const unfinished = this.#unfinished(key)
+      if (existsSync(unfinished) || !existsSync(final)) renameSync(unfinished, final)
+      for (const at of [run, dirname(run), this.#path]) syncPath(at)
+    } catch (error) {
+      throw storeError(error)
     }
   }
 
@@ -158,16 +181,25 @@ export class PosixStore implements ImageStore {
       for (const run of this.#names(jobName)) {
         for (const checkpoint of this.#names(jobName, run).filter((n) => /^\d{4,}$/.test(n))) {
           for (const member of this.#names(jobName, run, checkpoint)) {
-            const directory = join(this.#path, jobName, run, checkpoint, member)
-            const manifest = this.#readManifest(directory)
-            // What is acted on by its manifest must lie where the manifest says.
-            const agrees = manifest?.job === Number(jobName) && manifest.run === run && checkpointName(manifest.checkpoint) === checkpoint && `m${manifest.member}` === member
-            if (agrees) images.push({ directory, manifest })
+            const image = this.#image(jobName, run, checkpoint, member)
+            if (image !== undefined) images.push(image)
           }
         }
       }
     }
     return newestFirst(images)
+  }
+
+  /** What is acted on by its manifest must lie where the manifest says. */
+  #image(job: string, run: string, checkpoint: string, member: string): StoredImage | undefined {
+    const directory = join(this.#path, job, run, checkpoint, member)
+    const manifest = this.#readManifest(directory)
+    const agrees = manifest?.job === Number(job) && manifest.run === run && checkpointName(manifest.checkpoint) === checkpoint && `m${manifest.member}` === member
+    return agrees ? { directory, manifest } : undefined
+  }
+
+  find(key: ImageKey): StoredImage | undefined {
+    return this.#image(String(key.job), key.run, checkpointName(key.checkpoint), `m${key.member}`)
   }
 
   /** The manifest, or undefined where none can be read: such a directory is no sealed image. */
@@ -194,20 +226,19 @@ export class PosixStore implements ImageStore {
     }
   }
 
-  remove(key: Pick<ImageKey, 'job' | 'run' | 'checkpoint'>): void {
-    rmSync(join(this.#run(key.job, key.run), checkpointName(key.checkpoint)), { recursive: true, force: true })
+  remove(key: CheckpointKey): void {
+    const name = checkpointName(key.checkpoint)
+    for (const found of this.#names(String(key.job), key.run)) {
+      if (found === name || (found.startsWith(unfinishedPrefix) && found.endsWith(`-${name}`))) rmSync(join(this.#run(key.job, key.run), found), { recursive: true, force: true })
+    }
   }
 
   removeRun(job: number, run: string): void {
     rmSync(this.#run(job, run), { recursive: true, force: true })
-    try {
-      rmdirSync(join(this.#path, String(job)))
-    } catch (error) {
-      if (!['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) throw storeError(error)
-    }
+    removeIfEmpty(join(this.#path, String(job)))
   }
 
-  countAttempt(key: Pick<ImageKey, 'job' | 'run' | 'checkpoint'>): number {
+  countAttempt(key: CheckpointKey): number {
     const file = join(this.#run(key.job, key.run), checkpointName(key.checkpoint), attemptsName)
     appendFileSync(file, `${new Date().toISOString()} ${hostname()}\n`, { mode: 0o600 })
     syncPath(file)
@@ -215,7 +246,7 @@ export class PosixStore implements ImageStore {
   }
 
   removeUnfinished(): number {
-    const mine = `.unfinished-${hostname()}-`
+    const mine = `${unfinishedPrefix}${hostname()}-`
     let removed = 0
     for (const job of this.#names().filter((n) => /^\d+$/.test(n))) {
       for (const run of this.#names(job)) {

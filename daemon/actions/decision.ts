@@ -1,0 +1,48 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { asStintError } from '../core/errors.ts'
+import type { Decision, DumpOrder } from '../core/member.ts'
+import type { Context, Sandbox } from './context.ts'
+import { abort, commit } from './dump-member.ts'
+
+/** A member that stands at its barrier and has heard nothing for this long asks by itself, seconds. */
+const silentSeconds = 5
+const askAgainSeconds = 1
+
+/** What this coordinator has decided of a checkpoint; what it does not know was never decided (presumed abort). */
+export function decisionOf(context: Context, jobId: number, checkpoint: number): Decision {
+  const sandbox = context.sandboxes.get(jobId)
+  const run = sandbox?.run ?? context.catalogue.runs.newestOfJob(jobId)
+  const row = run === undefined ? undefined : context.catalogue.checkpoints.ofRun(run.id).find((c) => c.number === checkpoint)
+  if (row === undefined || row.state === 'aborted') return sandbox?.busy === true && row === undefined ? 'pending' : 'abort'
+  if (row.state === 'committed' || row.state === 'requeued' || (row.state === 'sealed' && row.keep_running === 1)) return 'commit'
+  return sandbox?.busy === true ? 'pending' : 'abort'
+}
+
+/** Asks the coordinator until it has decided; a coordinator that cannot be reached has not. */
+export async function awaitDecision(context: Context, sandbox: Sandbox, checkpoint: number, wanted: () => boolean): Promise<'commit' | 'abort' | undefined> {
+  while (wanted() && !context.stopping.aborted) {
+    try {
+      const decision = await context.cluster.coordinator(sandbox.run.job_id, sandbox.coordinator ?? '').decision(checkpoint)
+      if (decision !== 'pending') return decision
+    } catch (error) {
+      context.log.warn({ err: asStintError(error), job: sandbox.run.job_id, coordinator: sandbox.coordinator }, 'the coordinator does not answer; the payload stays as it is')
+    }
+    await sleep(askAgainSeconds * 1000, undefined, { ref: false })
+  }
+  return undefined
+}
+
+/** For a member whose coordinator may have died, or cannot reach it: nothing it has decided is missed for good. */
+export function watchDecision(context: Context, sandbox: Sandbox, order: DumpOrder): void {
+  const half = sandbox.dump
+  const watch = async (): Promise<void> => {
+    await sleep(silentSeconds * 1000, undefined, { ref: false })
+    const undecided = (): boolean => sandbox.dump === half && context.catalogue.checkpoints.require(half?.row.id ?? 0).state !== 'committed'
+    const decision = await awaitDecision(context, sandbox, order.checkpoint, undecided)
+    if (decision === undefined || !undecided()) return
+    context.log.warn({ job: sandbox.run.job_id, checkpoint: order.checkpoint, decision }, 'asked for the decision')
+    if (decision === 'commit') await commit(context, sandbox, order)
+    else await abort(context, sandbox, order, { code: 'E_PEER', message: 'the coordinator has given this checkpoint up' })
+  }
+  watch().catch((error: unknown) => { context.log.error({ err: error, job: sandbox.run.job_id }, 'the decision could not be carried out') })
+}

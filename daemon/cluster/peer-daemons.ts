@@ -1,0 +1,71 @@
+import { lookup } from 'node:dns/promises'
+import type { CoordinatorPort, Decision, DumpReport, MemberObservation, MemberPlan, MemberPort, NodeNetworks, RelayedReply, SealReport } from '../core/member.ts'
+import type { Peers } from './peers.ts'
+
+/** For what is done at once, seconds. */
+const quick = 10
+
+/** What takes as long as writing an image does. */
+export interface Patience {
+  readonly checkpointSeconds: number
+  readonly restoreSeconds: number
+}
+
+/** Members of runs on other nodes, and their coordinators: core/member.ts over the wire. */
+export class PeerDaemons {
+  readonly #peers: Peers
+  readonly #patience: Patience
+  readonly #addressOf: (node: string) => Promise<string>
+
+  constructor(peers: Peers, patience: Patience, addressOf: (node: string) => Promise<string>) {
+    this.#peers = peers
+    this.#patience = patience
+    this.#addressOf = addressOf
+  }
+
+  #caller(job: number, node: string) {
+    return async <T>(verb: string, body: unknown = {}, timeoutSeconds = quick, signal?: AbortSignal): Promise<T> =>
+      this.#peers.request<T>(node, 'POST', `/v1/peer/runs/${job}/${verb}`, body, { timeoutSeconds, ...(signal === undefined ? {} : { signal }) })
+  }
+
+  member(job: number, member: number, node: string): MemberPort & { expect(plan: MemberPlan): Promise<void>; opened(seconds: number, signal: AbortSignal): Promise<void> } {
+    const call = this.#caller(job, node)
+    const { checkpointSeconds, restoreSeconds } = this.#patience
+    return {
+      member, node,
+      expect: (plan) => call('expect', plan),
+      opened: (seconds, signal) => call('opened', { seconds }, seconds + quick, signal),
+      observe: () => call<MemberObservation>('observe'),
+      quiesce: (order) => call('quiesce', order, quick * 3),
+      dump: (order) => call<DumpReport>('dump', order, checkpointSeconds),
+      seal: (order, cut) => call<SealReport>('seal', { order, cut }, checkpointSeconds),
+      publish: (order) => call('publish', order),
+      commit: (order) => call('commit', order, quick * 3),
+      abort: (order, reason) => call('abort', { order, reason }, quick * 3),
+      restore: (checkpoint) => call('restore', { checkpoint }, restoreSeconds),
+      resume: () => call('resume', {}, quick * 3),
+      clear: () => call('clear', {}, quick * 3),
+      wake: (pid) => call('wake', { pid }),
+      close: () => call('close'),
+    }
+  }
+
+  coordinator(job: number, node: string): CoordinatorPort {
+    const call = this.#caller(job, node)
+    return {
+      deliver: async (letter) => (await call<{ reply: RelayedReply }>('letter', letter, quick * 6)).reply,
+      signal: async (member, number) => (await call<{ pass: boolean }>('signal', { member, number })).pass,
+      memberEnded: (member) => call('ended', { member }),
+      decision: async (checkpoint) => (await call<{ decision: Decision }>('decision', { checkpoint })).decision,
+    }
+  }
+
+  networks(node: string, seconds: number): Promise<NodeNetworks> {
+    return this.#peers.request<NodeNetworks>(node, 'GET', '/v1/peer/networks', undefined, { timeoutSeconds: seconds })
+  }
+
+  /** IPv4: what the underlay of a private network is given. @throws system error when the name is not known */
+  async addressOf(node: string): Promise<string> {
+    return (await lookup(await this.#addressOf(node), { family: 4 })).address
+  }
+}

@@ -1,0 +1,20 @@
+import type { Context } from '../actions/context.ts'
+import { addDoctorRoutes } from './routes/doctor.ts'
+import { addImageRoutes } from './routes/images.ts'
+import { addRunRoutes } from './routes/runs.ts'
+import { permissions } from './schemas.ts'
+import { makeApi, serve, type Api } from './server.ts'
+
+/** The REST API for the users of this node, with all its routes. */
+export async function makeRestApi(context: Context): Promise<Api> {
+  return makeApi(context, { title: 'Stint', about: 'REST API of stintd on its Unix socket.', permissions }, (api) => {
+    addRunRoutes(api, context)
+    addImageRoutes(api, context)
+    addDoctorRoutes(api, context)
+  })
+}
+
+/** Every local user may connect; the kernel tells who it is. */
+export async function serveRestApi(context: Context): Promise<AsyncDisposable> {
+  return serve(await makeRestApi(context), context.config.paths.socket, 0o666)
+}

@@ -1,0 +1,12 @@
+import type { Context } from '../../actions/context.ts'
+import { HelloView, errorResponses } from '../schemas.ts'
+import type { Api } from '../server.ts'
+
+export function addHelloRoutes(api: Api, context: Context): void {
+  api.get('/v1/peer/hello', {
+    schema: {
+      operationId: 'greetPeer', summary: 'Which node answers, and its version of Stint', 'x-permission': 'peer',
+      response: { 200: HelloView, ...errorResponses },
+    },
+  }, () => ({ node: context.node, version: context.version }))
+}

@@ -1,0 +1,124 @@
+import { createServer, type Server, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import { StintError, asStintError } from '../core/errors.ts'
+import { decodeLine, encodeLine, maxLineBytes, numberWord, type Message } from '../core/wire.ts'
+import { peerCredentials } from '../linux/peer.ts'
+import { listenAt } from '../linux/unix-socket.ts'
+
+/** A line with the bytes that follow it. */
+export interface Letter {
+  readonly message: Message
+  readonly body: Buffer
+}
+
+export interface Reply {
+  readonly verb: string
+  readonly words?: Parameters<typeof encodeLine>[1]
+  readonly body?: Uint8Array
+}
+
+/** Of a launch: the environment is the longest part of it. */
+const maxBodyBytes = 2 ** 20
+/** Agents and launchers ask for milliseconds; whoever takes longer is cut off. */
+const letterSeconds = 5
+/** How long a checkpoint waits for open letters: opening a member may take so long. */
+const drainSeconds = 15
+
+/**
+ * Where the agents and the launcher of one sandbox ask (docs/reference/sandbox-protocol.md, "Post office"): one letter per
+ * connection, answered, closed. Shut while the payload is saved: nobody must have a connection to the outside then.
+ */
+export class PostOffice implements AsyncDisposable {
+  readonly #path: string
+  readonly #log: Logger
+  readonly #pidOf: (nodePid: number) => number
+  readonly #answer: (pid: number, letter: Letter) => Promise<Reply | undefined>
+  readonly #open = new Set<Socket>()
+  #listening: AsyncDisposable | undefined
+
+  /**
+   * @param pidOf the caller's PID as the sandbox counts; throws when it is no process of the job in this sandbox
+   * @param answer undefined closes without a word: the caller asks again
+   */
+  constructor(path: string, log: Logger, pidOf: (nodePid: number) => number, answer: (pid: number, letter: Letter) => Promise<Reply | undefined>) {
+    this.#path = path
+    this.#log = log
+    this.#pidOf = pidOf
+    this.#answer = answer
+  }
+
+  /** Opens it; no error when it is open. */
+  async open(): Promise<void> {
+    this.#listening ??= await listenAt(this.#makeServer(), this.#path, 0o666)
+  }
+
+  #makeServer(): Server {
+    return createServer({ allowHalfOpen: true }, (socket) => {
+      this.#open.add(socket)
+      socket.on('error', () => { socket.destroy() })
+      socket.on('close', () => { this.#open.delete(socket) })
+      this.#serve(socket).catch((error: unknown) => {
+        this.#log.info({ err: asStintError(error) }, 'letter refused')
+        socket.destroy()
+      })
+    })
+  }
+
+  async #serve(socket: Socket): Promise<void> {
+    const pid = this.#pidOf(peerCredentials(socket).pid)
+    const reply = await this.#answer(pid, await receive(socket))
+    if (reply === undefined) socket.destroy()
+    else socket.end(encodeReply(reply))
+  }
+
+  /** Takes no more letters and waits until the open ones are answered. No error when it is shut. */
+  async shut(): Promise<void> {
+    const listening = this.#listening
+    if (listening === undefined) return
+    this.#listening = undefined
+    const closed = listening[Symbol.asyncDispose]()
+    const end = Date.now() + drainSeconds * 1000
+    while (this.#open.size > 0 && Date.now() < end) await sleep(5)
+    for (const socket of this.#open) socket.destroy()
+    await closed
+    // Who had just connected, or has its answer, sees the end of the connection within this.
+    await sleep(10)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#open) socket.destroy()
+    await this.#listening?.[Symbol.asyncDispose]()
+    this.#listening = undefined
+  }
+}
+
+function encodeReply({ verb, words = {}, body }: Reply): Buffer {
+  const line = encodeLine(verb, body === undefined ? words : { ...words, bytes: body.length })
+  return Buffer.concat([Buffer.from(line), body ?? Buffer.alloc(0)])
+}
+
+/** Reads one letter. @throws StintError E_BAD_REQUEST when it is none, too long, or does not come to its end */
+async function receive(socket: Socket): Promise<Letter> {
+  socket.setTimeout(letterSeconds * 1000, () => { socket.destroy() })
+  let received = Buffer.alloc(0)
+  let message: Message | undefined
+  let wanted = 0
+  for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    received = Buffer.concat([received, chunk])
+    if (message === undefined) {
+      const at = received.indexOf('\n')
+      if (at < 0 && received.length < maxLineBytes) continue
+      message = at < 0 ? undefined : decodeLine(received.subarray(0, at).toString())
+      if (message === undefined) break
+      wanted = numberWord(message, 'bytes') ?? 0
+      received = received.subarray(at + 1)
+    }
+    if (wanted > maxBodyBytes) break
+    if (received.length >= wanted) {
+      socket.setTimeout(0)
+      return { message, body: received.subarray(0, wanted) }
+    }
+  }
+  throw new StintError('E_BAD_REQUEST', 'what came is no letter')
+}
