@@ -61,7 +61,7 @@ export class PostOffice implements AsyncDisposable {
     return posted
   }
 
-  #order(verb: string, words: Record<string, number>, body = Buffer.alloc(0)): void {
+  #order(verb: string, words: Record<string, number>, body: Buffer = Buffer.alloc(0)): void {
     const seq = this.#orders.length + 1
     this.#orders.push(Buffer.concat([Buffer.from(encodeLine(verb, { seq, ...words })), body]))
   }
@@ -84,7 +84,7 @@ export class PostOffice implements AsyncDisposable {
   }
 
   #take(socket: Socket): void {
-    let data = Buffer.alloc(0)
+    let data: Buffer = Buffer.alloc(0)
     this.connections.add(socket)
     socket.on('error', () => { socket.destroy() })
     socket.on('close', () => { this.connections.delete(socket) })

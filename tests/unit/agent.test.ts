@@ -144,6 +144,7 @@ describe('the command', () => {
     await soon('it is passed on', () => post.verbs().includes('signal'))
     let bytes = 0
     child.stdout.on('data', (chunk: Buffer) => { bytes += chunk.length })
+    child.stdout.resume()
     await once(child, 'close')
     expect([bytes, child.exitCode]).toEqual([2_000_000, 0])
   })
