@@ -18,8 +18,7 @@
 #include "post.h"
 #include "roles.h"
 
-#define ABSENT_MS 60000   /* without any daemon for so long nothing was launched, and will not be */
-#define LAUNCH_MS 60000   /* the daemon may have to make a sandbox first */
+#define LAUNCH_MS 60000      /* the daemon may have to make a sandbox first */
 #define TAKE_MAX (32 * 1024) /* output taken with one request */
 #define FAILED_LIKE_SSH 255
 
@@ -104,7 +103,7 @@ static void launch(struct agent *self, const struct agent_words *words)
     static struct post post;
     static char directory[PATH_MAX], request[LINE_MAX_BYTES], line[LINE_MAX_BYTES];
     char once[64];
-    long long end = now_ms() + ABSENT_MS;
+    long long end = now_ms() + 2 * post_patience_ms();
     if (getcwd(directory, sizeof directory) == NULL)
         strcpy(directory, "/");
     size_t length = body_length(words, directory);

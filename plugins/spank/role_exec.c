@@ -62,8 +62,9 @@ static void await_byte_of_slurmstepd(void)
 
 static bool add_common_words(char *line, const struct opening *opening)
 {
-    return opening_add_place(opening, line) && line_add_number(line, LINE_MAX_BYTES, "job", opening->job) && line_add_number(line, LINE_MAX_BYTES, "uid", opening->uid) &&
-           line_add(line, LINE_MAX_BYTES, "socket", opening->socket_path) && line_add(line, LINE_MAX_BYTES, "scontrol", opening->scontrol);
+    return line_add_number(line, LINE_MAX_BYTES, "job", opening->job) && line_add_number(line, LINE_MAX_BYTES, "uid", opening->uid) &&
+           line_add(line, LINE_MAX_BYTES, "socket", opening->socket_path) && line_add(line, LINE_MAX_BYTES, "scontrol", opening->scontrol) &&
+           (opening->member == 0 || opening_add_place(opening, line));
 }
 
 /* An environment with nothing but what scontrol needs where slurm.conf is not in its usual place. */
@@ -105,6 +106,12 @@ void role_exec_root(const struct opening *opening)
 {
     if (strip(2, NULL, 0))
         execle(opening->helper, "stint-init", "root", (char *)NULL, (char *[]){NULL});
+}
+
+_Noreturn void role_exec_nothing(void)
+{
+    await_byte_of_slurmstepd();
+    _exit(1);
 }
 
 _Noreturn void role_exec_parked(const struct opening *opening, bool hold)

@@ -11,6 +11,9 @@ void role_exec_guard(const struct opening *opening, pid_t pid1, int pid1_socket)
 void role_exec_pid1(const struct opening *opening, int guard_socket);
 void role_exec_root(const struct opening *opening);
 
+/* This task runs nothing and ends. */
+_Noreturn void role_exec_nothing(void);
+
 /* This task waits to be killed or released; with `hold` it asks Slurm itself to put the job back, held. Ends when it cannot. */
 _Noreturn void role_exec_parked(const struct opening *opening, bool hold);
 

@@ -222,5 +222,5 @@ void sandbox_enter(spank_t spank, int member, const char *options, int argc, cha
     entered = outcome == IN_SANDBOX;
     /* What a member step was given to run is of use in its sandbox only. */
     if (member > 0 && !entered)
-        _exit(1);
+        role_exec_nothing();
 }

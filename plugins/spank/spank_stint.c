@@ -69,7 +69,7 @@ static int take_member(int value, const char *argument, int remote)
 /* Only srun knows it, so only its --help shows it, and slurmstepd, which gets it from there. */
 static bool register_member(spank_t spank)
 {
-    static struct spank_option option = {.name = "stint-member", .arginfo = "N", .usage = "", .has_arg = 1, .cb = take_member};
+    static struct spank_option option = {.name = "stint-member", .arginfo = "N", .usage = "used by stintd itself", .has_arg = 1, .cb = take_member};
     spank_context_t context = spank_context();
     return (context != S_CTX_LOCAL && context != S_CTX_REMOTE) || spank_option_register(spank, &option) == ESPANK_SUCCESS;
 }

@@ -1,59 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { execa } from 'execa'
-import { cluster, clusterCommand, fixtures, leftovers, on, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
+import { cluster, leftovers, on, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
+import { FakeDaemon, fakeDaemonLog as log } from '../support/fake-daemon.ts'
 
 /** The Slurm plugin against a daemon that is absent, slow or faulty: the job must run, whole and with its own exit code. */
 
 const node = 'n3'
 const minute = 60_000
-const log = '/run/stint-fake.log'
 const withoutCheckpoints = 'stint: the daemon does not answer on this node; the job runs without checkpoints'
-
-function spawnStandIn(behaviour: string, words: readonly string[]) {
-  return execa(clusterCommand, ['exec', node, '--', 'python3', `${fixtures}/programs/fake-daemon.py`, behaviour, log, ...words], { reject: false, stdin: 'pipe' })
-}
-
-type StandIn = ReturnType<typeof spawnStandIn>
-
-/** A stand-in for the daemon of the node, until it is disposed of. */
-class FakeDaemon implements AsyncDisposable {
-  readonly #process: StandIn
-
-  private constructor(process: StandIn) {
-    this.#process = process
-  }
-
-  static async start(behaviour: string, ...words: string[]): Promise<FakeDaemon> {
-    await on(node, `rm -f ${log} /run/stint/sandbox.sock`)
-    const process = spawnStandIn(behaviour, words)
-    await until('the stand-in listens', 10, async () => (await on(node, 'ss -Hxl src /run/stint/sandbox.sock')) !== '')
-    return new FakeDaemon(process)
-  }
-
-  /** Sends a line to the guard. */
-  say(line: string): void {
-    this.#process.stdin.write(`${line}\n`)
-  }
-
-  async heard(): Promise<string> {
-    return on(node, `cat ${log} 2>/dev/null || true`)
-  }
-
-  /** Waits for a line of the plugin or guard that matches. */
-  async untilHeard(pattern: RegExp): Promise<void> {
-    await until(`the stand-in hears ${pattern}`, 20, async () => pattern.test(await this.heard()))
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#process.kill()
-    await this.#process
-    await on(node, 'rm -f /run/stint/sandbox.sock')
-  }
-}
 
 /** Does something while a stand-in with this behaviour listens. */
 async function withDaemon<T>(behaviour: string, action: () => Promise<T>, ...words: string[]): Promise<T> {
-  const daemon = await FakeDaemon.start(behaviour, ...words)
+  const daemon = await FakeDaemon.start(node, behaviour, ...words)
   try {
     return await action()
   } finally {
@@ -144,7 +101,7 @@ describe('before the sandbox stands', () => {
 
   for (const behaviour of ['park', 'parks-late']) {
     test(`a daemon that says "${behaviour}": nothing is started, scancel ends the job at once`, async () => {
-      await using daemon = await FakeDaemon.start(behaviour)
+      await using daemon = await FakeDaemon.start(node, behaviour)
       const directory = await workDirectory()
       const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
       await until('the reason is told', 20, async () => (await tryOn('ctl', `cat ${directory}/err.txt`)).stdout.includes('stint: '))
@@ -160,7 +117,7 @@ describe('before the sandbox stands', () => {
   }
 
   test('a parked job ends by the release with its status', async () => {
-    await using daemon = await FakeDaemon.start('park')
+    await using daemon = await FakeDaemon.start(node, 'park')
     const directory = await workDirectory()
     const started = Date.now()
     const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
@@ -189,17 +146,17 @@ describe('once the sandbox stands', () => {
   }, minute)
 
   test('a guard whose daemon came back says who it is', async () => {
-    const first = await FakeDaemon.start('start')
+    const first = await FakeDaemon.start(node, 'start')
     const job = await start('echo ready; sleep 6')
     await first[Symbol.asyncDispose]()
-    await using second = await FakeDaemon.start('start')
+    await using second = await FakeDaemon.start(node, 'start')
     await second.untilHeard(/^attach version=1 mode=start job=\d+ uid=1001 .*state=running$/m)
     await expectInSandbox(await job.end(), '3:0')
     expect(await second.heard()).toMatch(/^exit status=768$/m)
   }, minute)
 
   test('a signal that is not answered is delivered after a second, to the script alone as without us', async () => {
-    await using daemon = await FakeDaemon.start('mute')
+    await using daemon = await FakeDaemon.start(node, 'mute')
     const job = await start('trap "echo term; exit 4" TERM; echo ready; for i in $(seq 100); do sleep 0.1; done')
     await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
     const result = await job.end()
@@ -219,7 +176,7 @@ describe('once the sandbox stands', () => {
   }, minute)
 
   test('the doorbell is for the daemon: a silent one lets no USR1 kill the script', async () => {
-    await using daemon = await FakeDaemon.start('mute')
+    await using daemon = await FakeDaemon.start(node, 'mute')
     const job = await start('echo ready; sleep 3')
     await on('ctl', `scancel --signal=USR1 --batch ${job.job}`)
     await daemon.untilHeard(/signal number=10 scope=task/)
@@ -227,7 +184,7 @@ describe('once the sandbox stands', () => {
   }, minute)
 
   test('what the daemon drops is not delivered', async () => {
-    await using daemon = await FakeDaemon.start('drops')
+    await using daemon = await FakeDaemon.start(node, 'drops')
     const job = await start('echo ready; sleep 3')
     await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
     await daemon.untilHeard(/signal number=15/)
@@ -235,7 +192,7 @@ describe('once the sandbox stands', () => {
   }, minute)
 
   test('root killed while held keeps the sandbox until the release; unhold ends it with the status of root', async () => {
-    await using daemon = await FakeDaemon.start('start')
+    await using daemon = await FakeDaemon.start(node, 'start')
     for (const [last, exitCode] of [['release status=0', '0:0'], ['unhold', '0:9']] as const) {
       const job = await start('echo ready; sleep 60')
       daemon.say('hold')
