@@ -7,16 +7,20 @@ const table = 'netdev stint_gate'
 /** Says that the table is gone, whether it was there or not: nft before 1.0.8 has no `destroy`. */
 const opened = [`add table ${table}`, `delete table ${table}`]
 
+/** A MAC that no member has, and so no node is known for. */
+const nobody = '02:53:00:00:00:00'
+
 /**
- * Drops at the device itself, in both directions. What leaves is so dropped as by a full queue: TCP tries again every
- * half second, however long the gate is shut, and datagrams are lost without an error. A rule in the output hook
- * would end in EPERM for datagrams, and TCP would wait ever longer, and so on after the gate is open.
+ * What arrives is dropped at the device. What leaves is addressed to nobody, and the device drops it in silence: the sender
+ * believes it sent, and TCP sends again. No drop there may show: dropped in the output hook, datagrams end in EPERM; dropped
+ * by a rule at the device, TCP takes it for a full queue, probes twice a second, and gives a connection up after
+ * tcp_retries2 probes, 8 seconds.
  */
 const shut = [
   ...opened,
   `table ${table} {`,
   `  chain arriving { type filter hook ingress device "${memberDevice}" priority filter; policy drop; }`,
-  `  chain leaving { type filter hook egress device "${memberDevice}" priority filter; policy drop; }`,
+  `  chain leaving { type filter hook egress device "${memberDevice}" priority filter; policy accept; ether daddr set ${nobody}; }`,
   '}',
 ]
 

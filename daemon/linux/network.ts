@@ -60,9 +60,9 @@ export function nodeTable(pool: string, port: number): string {
   ].join('\n')
 }
 
-/** Whether `ip` did not make something because an equal one is there. */
+/** Whether `ip` did not make something because an equal one is there: "File exists" of a route, or the kernel's own words of a VNI. */
 function isTaken(error: unknown): boolean {
-  return isStintError(error) && error.code === 'E_COMMAND_FAILED' && /File exists/.test(error.message)
+  return isStintError(error) && error.code === 'E_COMMAND_FAILED' && /File exists|already exists/.test(error.message)
 }
 
 /**
