@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { abortAt } from '../../plugins/engines/criu/barrier.ts'
+import { Barrier } from '../../plugins/engines/criu/barrier.ts'
 import { buildHelpers, soon } from '../support/helpers.ts'
 
 /** CRIU's action script at its barrier, with a stand-in for the daemon. */
@@ -119,9 +119,20 @@ describe('the barrier', () => {
     expect(heard).toHaveLength(6)
   })
 
-  test('of a dump that nobody waits for is told to abort, and no connection stays', async () => {
-    const abandoned = await abortAt(folder)
-    expect(await barrier()).toBe(1)
-    await abandoned[Symbol.asyncDispose]()
+  test.each([['commit', 0], ['abort', 1]] as const)('gets the daemon\'s %s when it comes from below the engine', async (word, code) => {
+    await using daemons = new Barrier(folder, 'post-dump')
+    daemons.expect(process.pid)
+    await daemons.open()
+    const ended = barrier()
+    await daemons.reached
+    daemons.say(word)
+    expect(await ended).toBe(code)
+  })
+
+  test('that is no child of the engine is not let in', async () => {
+    await using daemons = new Barrier(folder, 'post-dump')
+    daemons.expect(2 ** 22)
+    await daemons.open()
+    expect(await barrier({ STINT_BARRIER_RECONNECT: '1' })).toBe(1)
   })
 })

@@ -1,0 +1,74 @@
+import { fixtures, on, showJob, status, submit, tryOn, until, untilRunning, untilState, workDirectory, type RunJson } from './cluster.ts'
+
+/** MPI jobs over several nodes, as tests start, watch and move them. */
+
+export type Flavour = 'mpich' | 'openmpi'
+
+/** Ranks that wait make room for those that compute: the machine below the virtual nodes has fewer cores than they say. */
+export const sharedCores = 'export OMPI_MCA_mpi_yield_when_idle=1'
+
+/** The Allreduce checker, built for a flavour, in a fresh directory. */
+export async function buildChecker(flavours: readonly Flavour[], user: 'alice' | 'bob' = 'alice'): Promise<string> {
+  const directory = await workDirectory(user)
+  for (const flavour of flavours) await on('ctl', `cd ${directory} && mpicc.${flavour} -O2 -o allreduce.${flavour} ${fixtures}/programs/allreduce.c`, { user })
+  return directory
+}
+
+export interface MpiJob {
+  readonly job: number
+  readonly directory: string
+  readonly steps: number
+  readonly ranks: number
+}
+
+/** A job of `nodes` nodes whose script calls plain mpirun. */
+export async function submitChecker(flavour: Flavour, shape: { directory: string; nodes: number; perNode: number; steps: number; options?: string; user?: 'alice' | 'bob' }): Promise<MpiJob> {
+  const { directory, nodes, perNode, steps, options = '', user = 'alice' } = shape
+  const script = `#!/bin/bash\n${sharedCores}\nmpirun.${flavour} ./allreduce.${flavour} ${steps} 1024 5000\n`
+  const job = await submit({ directory, options: `--stint --time=20 -N ${nodes} --ntasks-per-node=${perNode} ${options}`, script, user })
+  return { job, directory, steps, ranks: nodes * perNode }
+}
+
+/** The last step that rank 0 has told of; -1 before the first. */
+export async function stepOf({ directory }: Pick<MpiJob, 'directory'>): Promise<number> {
+  const { stdout } = await tryOn('ctl', `grep ^step ${directory}/out.txt | tail -n 1`)
+  return stdout === '' ? -1 : Number(stdout.replace('step ', ''))
+}
+
+export async function untilStep(job: MpiJob, step: number, seconds = 120): Promise<void> {
+  await until(`job ${job.job} has made step ${step}`, seconds, async () => (await stepOf(job)) >= step)
+}
+
+/** It goes on: later steps than the one it is at now. */
+export async function untilFurther(job: MpiJob, seconds = 120): Promise<void> {
+  await untilStep(job, (await stepOf(job)) + 50, seconds)
+}
+
+/** What the checker must say at its end: each step rank 0 gets the number of the rank before it. */
+export function doneLine({ steps, ranks }: MpiJob): string {
+  return `DONE ${steps} ${steps * (ranks - 1)}`
+}
+
+/** Nodes of a job's allocation, batch host first. */
+export async function nodesOf(job: number): Promise<string[]> {
+  return (await on('ctl', `scontrol show hostnames "$(scontrol show job -o ${job} | grep -o ' NodeList=[^ ]*' | cut -d= -f2)"`)).split('\n')
+}
+
+/** Saves a job, keeps it off some nodes, and waits until it goes on. @returns its new nodes */
+export async function moveOff({ job }: Pick<MpiJob, 'job'>, batchHost: string, exclude: readonly string[], restarts: number): Promise<string[]> {
+  await on(batchHost, `stint checkpoint ${job}`)
+  await until(`job ${job} is requeued`, 30, async () => (await showJob(job)).get('JobState') === 'PENDING')
+  await on('ctl', `scontrol update jobid=${job} excnodelist=${exclude.join(',')}`)
+  await untilState(await untilRunning(job, restarts), job, 'running')
+  return nodesOf(job)
+}
+
+/** A figure of /proc/net/snmp's Tcp lines in the network of a job's sandbox on a node. */
+export async function tcpFigures(node: string, job: number): Promise<ReadonlyMap<string, number>> {
+  const text = await on(node, `pid=$(pgrep -f 'stint-init guard.* job=${job} ' | head -n 1); pid1=$(pgrep -P $pid | head -n 1); grep ^Tcp: /proc/$pid1/net/snmp`)
+  const [names = [], values = []] = text.split('\n').map((line) => line.split(/\s+/).slice(1))
+  return new Map(names.map((name, at) => [name, Number(values[at])]))
+}
+
+export type { RunJson }
+export { status }
