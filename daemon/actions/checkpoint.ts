@@ -65,7 +65,7 @@ async function prepare(context: Context, sandbox: Sandbox, { order, members, sta
   const quietAt = Date.now()
   const reports = await atAll(members, (member) => member.dump(order))
   const slowestMs = Math.max(...reports.map((r) => r.dumpMs))
-  context.catalogue.events.add(sandbox.run.id, Date.now(), 'prepared', { checkpoint: order.checkpoint, quietMs: quietAt - startedAt, preparedMs: Date.now() - startedAt, slowestDumpMs: Math.round(slowestMs) })
+  context.catalogue.events.add(sandbox.run.id, Date.now(), 'prepared', { checkpoint: order.checkpoint, members: members.length, quietMs: quietAt - startedAt, preparedMs: Date.now() - startedAt, slowestDumpMs: Math.round(slowestMs) })
   return { launches, startedAt, bytes: reports.reduce((sum, r) => sum + r.bytes, 0) }
 }
 
@@ -78,7 +78,9 @@ async function sealAll(context: Context, sandbox: Sandbox, attempt: Attempt, cut
   const bytes = reports.reduce((sum, r) => sum + r.bytes, 0)
   const seconds = (Date.now() - attempt.startedAt) / 1000
   context.catalogue.transaction(() => {
-    context.catalogue.checkpoints.setTimes(rowOf(context, sandbox, attempt).id, { seconds })
+    const { id } = rowOf(context, sandbox, attempt)
+    context.catalogue.checkpoints.setTimes(id, { seconds })
+    reports.forEach(({ path, bytes: size }, at) => { context.catalogue.images.put({ checkpoint_id: id, member: order.members[at] ?? 0, path, bytes: size }) })
     context.catalogue.events.add(sandbox.run.id, Date.now(), 'sealed', { checkpoint: order.checkpoint, bytes, seconds })
   })
   sandbox.link?.send('say', { text: `saved by ${order.trigger} as checkpoint ${order.checkpoint} on ${members.map((m) => m.node).join(', ')}: ${(bytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(2)} s` })

@@ -123,6 +123,7 @@ export async function commit(context: Context, sandbox: Sandbox, order: DumpOrde
   const { catalogue } = context
   if (prepared === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
   if (catalogue.checkpoints.require(row.id).state !== 'committed') catalogue.checkpoints.move(row.id, 'committed')
+  context.fault('ending')
   const failed = await prepared.commit().then(() => undefined, (error: unknown) => asStintError(error))
   catalogue.checkpoints.setTimes(row.id, { frozenMs: Date.now() - startedAt })
   if (rootAlive(sandbox.pid1, rootPid) !== order.keepRunning) throw failed ?? new StintError('E_CRIU_DUMP_FAILED', 'the payload is not as the dump should have left it')

@@ -12,7 +12,7 @@ export function imagesCommand(program: Command): void {
     .action(async (job: number | undefined, _options: unknown, command: Command) => {
       const global = globalOptions(command)
       const images = await call<ImageView[]>(global.socket, 'GET', `/v1/images${job === undefined ? '' : `?job=${job}`}`)
-      const rows = images.map((i) => [String(i.job), i.user, String(i.checkpoint), i.trigger, i.node, new Date(i.createdAt).toISOString().slice(0, 19), bytes(i.bytes), seconds(i.seconds)])
-      print(global, images, images.length === 0 ? 'No images.' : table(['JOB', 'USER', 'NO', 'TRIGGER', 'NODE', 'SEALED (UTC)', 'SIZE', 'TIME'], rows))
+      const rows = images.map((i) => [String(i.job), i.user, String(i.checkpoint), i.trigger, i.node, String(i.members), new Date(i.createdAt).toISOString().slice(0, 19), bytes(i.bytes), seconds(i.seconds)])
+      print(global, images, images.length === 0 ? 'No images.' : table(['JOB', 'USER', 'NO', 'TRIGGER', 'NODE', 'MEMBERS', 'SEALED (UTC)', 'SIZE', 'TIME'], rows))
     })
 }

@@ -9,7 +9,7 @@ function overview(runs: readonly RunView[]): string {
   return table(
     ['JOB', 'USER', 'STATE', 'NODE', 'STINT', 'SAVED', 'NEXT SAVE', 'WALLTIME ENDS', 'END'],
     runs.map((run) => [
-      String(run.job), run.user, run.state, run.node ?? '-', String(run.stints.length + 1), String(run.checkpoints.filter((c) => ['sealed', 'requeued', 'committed'].includes(c.state)).length),
+      String(run.job), run.user, run.state, run.node === null ? '-' : run.nodes.length > 1 ? run.nodes.join(',') : run.node, String(run.stints.length + 1), String(run.checkpoints.filter((c) => ['sealed', 'requeued', 'committed'].includes(c.state)).length),
       clock(run.savedAt), clock(run.walltimeEndsAt), waitStatus(run.waitStatus),
     ]),
   )

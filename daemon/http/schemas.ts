@@ -50,6 +50,8 @@ export const RunView = Type.Object({
   run: Type.String(),
   user: Type.String(),
   node: Nullable(Type.String()),
+  /** Of this stint, by member. */
+  nodes: Type.Array(Type.String()),
   state: Type.String(),
   restarts: Type.Integer(),
   startedAt: Type.Number(),
@@ -70,6 +72,7 @@ export const ImageView = Type.Object({
   checkpoint: Type.Integer(),
   trigger: Type.String(),
   node: Type.String(),
+  members: Type.Integer(),
   createdAt: Type.Number(),
   bytes: Type.Number(),
   seconds: Type.Number(),

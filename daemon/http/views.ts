@@ -5,12 +5,18 @@ import type { StintRecord } from '../core/manifest.ts'
 import type { CheckpointView, ImageView, RunView } from './schemas.ts'
 
 /** What a run is doing, in one word for people. */
-function runState(context: Context, run: Run): { state: string; node: string | null; restarts: number; endTime: number | null } {
+function runState(context: Context, run: Run): { state: string; node: string | null; nodes: string[]; restarts: number; endTime: number | null } {
   const newest = context.catalogue.members.ofRun(run.id).at(-1)
-  if (newest === undefined) return { state: 'unknown', node: null, restarts: 0, endTime: null }
+  if (newest === undefined) return { state: 'unknown', node: null, nodes: [], restarts: 0, endTime: null }
   const live = newest.state !== 'ended'
   const state = live ? newest.state : run.ended_at === null ? 'elsewhere' : 'ended'
-  return { state, node: live ? newest.node : null, restarts: newest.restarts, endTime: live ? newest.end_time : null }
+  return { state, node: live ? newest.node : null, nodes: JSON.parse(newest.nodes) as string[], restarts: newest.restarts, endTime: live ? newest.end_time : null }
+}
+
+/** Of all members; null while nothing is sealed. */
+function sizeOf(context: Context, checkpoint: number): number | null {
+  const images = context.catalogue.images.ofCheckpoint(checkpoint)
+  return images.length === 0 ? null : images.reduce((sum, image) => sum + image.bytes, 0)
 }
 
 export function checkpointViews(context: Context, runId: string): CheckpointView[] {
@@ -22,21 +28,23 @@ export function checkpointViews(context: Context, runId: string): CheckpointView
     startedAt: row.started_at,
     frozenMs: row.frozen_ms,
     seconds: row.seconds,
-    bytes: context.catalogue.images.ofCheckpoint(row.id)[0]?.bytes ?? null,
+    bytes: sizeOf(context, row.id),
     error: row.error,
   }))
 }
 
 export function runView(context: Context, run: Run): RunView {
-  const { state, node, restarts, endTime } = runState(context, run)
+  const { state, node, nodes, restarts, endTime } = runState(context, run)
   return {
-    job: run.job_id, run: run.id, user: run.user, node, state, restarts, startedAt: run.created_at, endedAt: run.ended_at, waitStatus: run.wait_status,
+    job: run.job_id, run: run.id, user: run.user, node, nodes, state, restarts, startedAt: run.created_at, endedAt: run.ended_at, waitStatus: run.wait_status,
     walltimeEndsAt: endTime, savedAt: context.sandboxes.get(run.job_id)?.plannedAt ?? null, error: run.error,
     stints: JSON.parse(run.history) as StintRecord[], checkpoints: checkpointViews(context, run.id), events: context.catalogue.events.ofRun(run.id),
   }
 }
 
-export function imageView({ directory, manifest }: StoredImage): ImageView {
-  const { job, user, checkpoint, trigger, node, createdAt, bytes, seconds } = manifest
-  return { job, user, checkpoint, trigger, node, createdAt, bytes, seconds, directory }
+/** One sealed checkpoint by the images of its members, member 0 first. */
+export function imageView(images: readonly [StoredImage, ...StoredImage[]]): ImageView {
+  const [{ directory, manifest }] = images
+  const { job, user, checkpoint, trigger, node, createdAt, seconds, members } = manifest
+  return { job, user, checkpoint, trigger, node, members: members.length, createdAt, bytes: images.reduce((sum, image) => sum + image.manifest.bytes, 0), seconds, directory }
 }

@@ -2,12 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { bytes, seconds } from '../../daemon/cli/format.ts'
 import { on, showJob, status, tryOn, until, type CheckpointJson, type RunJson } from '../support/cluster.ts'
 import { jobLog } from './linpack.ts'
+import { nodesOf } from '../support/mpi.ts'
 import { minutes, type Timeline } from './timeline.ts'
 
 /** One allocation's share of the job. Times are milliseconds since 1970. */
 export interface Stint {
   readonly number: number
+  /** Of the job script; its daemon coordinates. */
   readonly node: string
+  /** All of the allocation. */
+  readonly nodes: readonly string[]
   readonly from: number
   readonly to: number
   /** What ended it: the trigger of its checkpoint, or the end of the job. */
@@ -25,18 +29,21 @@ const held = /Held|held/
 /** Drains nodes so that a job must move, and resumes the earlier ones when none is left. */
 export class Nodes {
   readonly #all: readonly string[]
+  readonly #needed: number
   readonly #drained = new Set<string>()
   readonly #timeline: Timeline
 
-  constructor(all: readonly string[], timeline: Timeline) {
+  /** @param needed nodes that the job asks for: so many must be left */
+  constructor(all: readonly string[], needed: number, timeline: Timeline) {
     this.#all = all
+    this.#needed = needed
     this.#timeline = timeline
   }
 
   async drain(node: string): Promise<void> {
     await on('ctl', `scontrol update nodename=${node} state=drain reason=demo`)
     this.#drained.add(node)
-    const resumed = this.#drained.size < this.#all.length ? [] : [...this.#drained].filter((name) => name !== node)
+    const resumed = this.#all.length - this.#drained.size >= this.#needed ? [] : [...this.#drained].filter((name) => name !== node)
     for (const name of resumed) {
       await on('ctl', `scontrol update nodename=${name} state=resume`)
       this.#drained.delete(name)
@@ -58,15 +65,16 @@ export interface FollowOptions {
 async function watchStint(options: FollowOptions, number: number, fields: Fields): Promise<Fields> {
   const { job, timeline, signal } = options
   const node = fields.get('BatchHost') ?? ''
+  const where = (await nodesOf(job)).join(', ')
   let run: RunJson | undefined
   for (let now = fields; ; now = await showJob(job)) {
     if (now.get('JobState') !== 'RUNNING' || Number(now.get('Restarts')) !== number - 1) return now
     if (run?.state !== 'running') {
       run = await status(node, job)
-      if (run?.state === 'running') timeline.add(`stint ${number}`, number === 1 ? `runs on ${node}` : continued(run, node))
+      if (run?.state === 'running') timeline.add(`stint ${number}`, number === 1 ? `runs on ${where}` : continued(run, where))
     } else {
       const left = ((run.walltimeEndsAt ?? 0) - Date.now()) / 1000
-      timeline.now(`stint ${number}`, `runs on ${node}, walltime ends in ${minutes(left)}`)
+      timeline.now(`stint ${number}`, `runs on ${where}, walltime ends in ${minutes(left)}`)
     }
     await sleep(500, undefined, { signal })
   }
@@ -79,9 +87,9 @@ async function settled(fields: Fields, job: number, signal: AbortSignal): Promis
   return now
 }
 
-function continued(run: RunJson, node: string): string {
+function continued(run: RunJson, where: string): string {
   const detail = run.events.findLast((event) => event.kind === 'restored')?.detail
-  return `continues on ${node} from checkpoint ${String(detail?.['checkpoint'])}, restored in ${seconds(Number(detail?.['seconds']))}`
+  return `continues on ${where} from checkpoint ${String(detail?.['checkpoint'])}, restored in ${seconds(Number(detail?.['seconds']))}`
 }
 
 /** The checkpoint that ended a stint, by the node that made it and by the store. @throws Error when there is none */
@@ -92,7 +100,10 @@ async function savedBy(node: string, job: number, timeline: Timeline): Promise<C
   }).catch(async (error: unknown) => { throw await explained(job, node, (error as Error).message) })
   const images = JSON.parse(await on('ctl', `stint images ${job} --json`)) as { checkpoint: number; bytes: number }[]
   if (!images.some((image) => image.checkpoint === made.number && image.bytes === made.bytes)) throw new Error(`the image of job ${job} made on ${node} is not in the store`)
-  timeline.add(`checkpoint ${made.number}`, `${node}, by ${made.trigger}: ${bytes(made.bytes)} in ${seconds(made.seconds)}, job frozen for ${seconds(made.frozenMs / 1000)}`)
+  const run = await status(node, job)
+  timeline.add(`checkpoint ${made.number}`, `${run?.nodes.join(', ') ?? node}, by ${made.trigger}: ${bytes(made.bytes)} in ${seconds(made.seconds)}, job frozen for ${seconds(made.frozenMs / 1000)}`)
+  const barrier = run?.events.findLast((event) => event.kind === 'prepared' && event.detail['members'] !== 1)?.detail
+  if (barrier !== undefined) timeline.add('barrier', `${String(barrier['members'])} members stood at it ${String(barrier['preparedMs'])} ms after the trigger; the slowest dump took ${String(barrier['slowestDumpMs'])} ms`)
   return made
 }
 
@@ -103,9 +114,9 @@ async function explained(job: number, node: string, what: string): Promise<Error
 }
 
 /** The last stint ended when Slurm says that the job did. */
-async function lastStint(number: number, node: string, job: number, fields: Fields): Promise<Stint> {
+async function lastStint(number: number, node: string, nodes: readonly string[], job: number, fields: Fields): Promise<Stint> {
   const opened = (await status(node, job))?.events.findLast((event) => event.kind === 'opened')
-  return { number, node, from: opened?.at ?? 0, to: new Date(fields.get('EndTime') ?? '').getTime(), trigger: 'end of job', checkpoint: undefined }
+  return { number, node, nodes, from: opened?.at ?? 0, to: new Date(fields.get('EndTime') ?? '').getTime(), trigger: 'end of job', checkpoint: undefined }
 }
 
 /**
@@ -124,15 +135,16 @@ export async function follow(options: FollowOptions): Promise<{ stints: Stint[];
     if (state === 'PENDING' && held.test(fields.get('Reason') ?? '')) throw await explained(job, stints.at(-1)?.node ?? '', `job ${job} is held`)
     if (state === 'RUNNING') {
       const node = fields.get('BatchHost') ?? ''
+      const allocated = await nodesOf(job)
       fields = await settled(await watchStint(options, number, fields), job, signal)
       if (finalStates.has(fields.get('JobState') ?? '')) {
-        stints.push(await lastStint(number, node, job, fields))
+        stints.push(await lastStint(number, node, allocated, job, fields))
         return { stints, fields }
       }
       const checkpoint = await savedBy(node, job, timeline)
       await nodes.drain(node)
       const share = (await status(node, job))?.stints.at(-1)
-      stints.push({ number, node, from: share?.startedAt ?? 0, to: share?.endedAt ?? 0, trigger: checkpoint.trigger, checkpoint })
+      stints.push({ number, node, nodes: allocated, from: share?.startedAt ?? 0, to: share?.endedAt ?? 0, trigger: checkpoint.trigger, checkpoint })
     } else if (finalStates.has(state)) return { stints, fields }
     else timeline.now('queue', `waits for its next node (${fields.get('Reason') ?? ''})`)
     await sleep(300, undefined, { signal })

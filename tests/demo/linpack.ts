@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { on, showJob } from '../support/cluster.ts'
 
-/** High Performance Linpack, two ranks, as the users' example has it. */
+/** High Performance Linpack as the users' example has it: two ranks on one node, or one rank on each of several. */
 
 const script = '/opt/stint/slurm-scripts/examples/hpl.sh'
 const home = '/shared/home/alice'
@@ -11,7 +11,7 @@ const trialOrder = 2000
 /** Seconds of solving that the job is made for; hpcc's other benchmarks come on top. */
 const solvingSeconds = 120
 
-export interface Problem { readonly order: number; readonly solves: number; readonly minutes: number }
+export interface Problem { readonly order: number; readonly solves: number; readonly minutes: number; readonly nodes: number }
 export interface Trial { readonly gigaflops: number; readonly solves: number }
 export interface HplResult {
   /** HPL's own lines: figures and residual of each solution. */
@@ -20,9 +20,11 @@ export interface HplResult {
   readonly failed: number
 }
 
-export async function submitLinpack({ order, solves, minutes }: Problem): Promise<number> {
-  const environment = `HPL_N=${order} HPL_COUNT=${solves}`
-  return Number(await on('ctl', `cd ${home} && ${environment} sbatch --parsable --time=${minutes} ${script}`, { user: 'alice' }))
+export async function submitLinpack({ order, solves, minutes, nodes }: Problem): Promise<number> {
+  // Ranks that wait leave the few cores of the machine below to those that compute.
+  const environment = `HPL_N=${order} HPL_COUNT=${solves} OMPI_MCA_mpi_yield_when_idle=1`
+  const shape = nodes === 1 ? '' : `--nodes=${nodes} --ntasks=${nodes}`
+  return Number(await on('ctl', `cd ${home} && ${environment} sbatch --parsable --time=${minutes} ${shape} ${script}`, { user: 'alice' }))
 }
 
 /** What is left to read of a job; empty while there is nothing. */
@@ -43,8 +45,8 @@ function operations(n: number): number {
 }
 
 /** Solves one small system and finds out how many large ones make `solvingSeconds` of work on this machine. */
-export async function tryOut(signal: AbortSignal): Promise<Trial> {
-  const job = await submitLinpack({ order: trialOrder, solves: 1, minutes: 5 })
+export async function tryOut(signal: AbortSignal, nodes: number): Promise<Trial> {
+  const job = await submitLinpack({ order: trialOrder, solves: 1, minutes: 5, nodes })
   for (let state = 'PENDING'; state !== 'COMPLETED'; state = (await showJob(job)).get('JobState') ?? 'gone') {
     if (!['PENDING', 'CONFIGURING', 'RUNNING', 'COMPLETING'].includes(state)) throw new Error(`the trial job ${job} ended as ${state}:\n${await jobLog(job)}`)
     await sleep(500, undefined, { signal })

@@ -17,11 +17,11 @@ export interface Check { readonly claim: string; readonly found: string; readonl
 
 /** Everything that must be true. */
 export function judge({ job, jobsInSlurm, fields, stints, solves, hpl }: Facts): Check[] {
-  const nodes = stints.map((stint) => stint.node)
+  const places = stints.map((stint) => stint.nodes.join('+'))
   const saved = stints.slice(0, -1)
   return [
     { claim: 'three stints or more', found: String(stints.length), holds: stints.length >= 3 },
-    { claim: 'on three different nodes or more, never twice in a row on one', found: nodes.join(', '), holds: new Set(nodes).size >= 3 && nodes.every((node, i) => node !== nodes[i - 1]) },
+    { claim: 'in three different places or more, never twice in a row in one', found: places.join(', '), holds: new Set(places).size >= 3 && places.every((place, i) => place !== places[i - 1]) },
     { claim: 'under one job id', found: jobsInSlurm.join(', '), holds: jobsInSlurm.length === 1 && jobsInSlurm[0] === job },
     { claim: 'every restart counted by Slurm', found: `Restarts=${fields.get('Restarts') ?? '?'}`, holds: Number(fields.get('Restarts')) === stints.length - 1 },
     { claim: 'every checkpoint made before the walltime', found: saved.map((stint) => stint.trigger).join(', '), holds: saved.length > 0 && saved.every((stint) => stint.trigger === 'walltime') },
@@ -35,10 +35,10 @@ export function checkTable(checks: readonly Check[]): string {
 }
 
 export function stintTable(stints: readonly Stint[]): string {
-  const rows = stints.map(({ number, node, from, to, trigger, checkpoint }) => [
-    String(number), node, clock(from), clock(to), trigger, inSeconds(checkpoint === undefined ? null : checkpoint.frozenMs / 1000), bytes(checkpoint?.bytes ?? null),
+  const rows = stints.map(({ number, nodes, from, to, trigger, checkpoint }) => [
+    String(number), nodes.join(', '), clock(from), clock(to), trigger, inSeconds(checkpoint === undefined ? null : checkpoint.frozenMs / 1000), bytes(checkpoint?.bytes ?? null),
   ])
-  return table(['STINT', 'NODE', 'FROM', 'TO', 'ENDED BY', 'FROZEN', 'IMAGE'], rows)
+  return table(['STINT', 'NODES', 'FROM', 'TO', 'ENDED BY', 'FROZEN', 'IMAGE'], rows)
 }
 
 /** JSON with one line per fact. */
@@ -51,7 +51,7 @@ export function summary(facts: Facts, checks: readonly Check[], seconds: number)
     restarts: Number(fields.get('Restarts')),
     exitCode: fields.get('ExitCode'),
     hpl: { passed: hpl.passed, failed: hpl.failed },
-    stints: stints.map(({ node, from, to, trigger, checkpoint }) => ({ node, from, to, trigger, bytes: checkpoint?.bytes, seconds: checkpoint?.seconds, frozenMs: checkpoint?.frozenMs })),
+    stints: stints.map(({ nodes, from, to, trigger, checkpoint }) => ({ nodes, from, to, trigger, bytes: checkpoint?.bytes, seconds: checkpoint?.seconds, frozenMs: checkpoint?.frozenMs })),
     seconds: Math.round(seconds),
   }
   return `{\n${Object.entries(values).map(([key, value]) => `  ${JSON.stringify(key)}: ${JSON.stringify(value)}`).join(',\n')}\n}`

@@ -118,6 +118,7 @@ export interface CheckpointJson { number: number; state: string; trigger: string
 export interface RunJson {
   job: number
   node: string | null
+  nodes: string[]
   state: string
   error: string | null
   savedAt: number | null
