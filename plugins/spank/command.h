@@ -21,6 +21,7 @@ struct command {
     bool ended;
     int status;
     long long close_at; /* once ended: when to stop listening to what it has left behind */
+    long long gather_until; /* output that comes before this is told together */
     struct stream streams[2]; /* standard output and error */
 };
 
@@ -35,6 +36,9 @@ void command_read(struct command *command);
 
 /* waitpid has said that it ended. */
 void command_ended(struct command *command, int status, long long now);
+
+/* When command_report has something to do although no output comes; `otherwise` when that is earlier. */
+long long command_next_event(const struct command *command, long long otherwise);
 
 /* Tells the daemon what it has not got yet, and frees the place with the last of it; false when the daemon did not answer. */
 bool command_report(struct command *command, long long now);

@@ -196,8 +196,8 @@ static long long next_event(const struct launcher *self)
     if (self->ending && self->next_end < next)
         next = self->next_end;
     for (int i = 0; i < COMMANDS_MAX && self->next_try <= now; i++)
-        if (self->commands[i].pid > 0 && self->commands[i].ended && self->commands[i].close_at < next)
-            next = self->commands[i].close_at;
+        if (self->commands[i].pid > 0)
+            next = command_next_event(&self->commands[i], next);
     return next;
 }
 
