@@ -21,6 +21,10 @@ interface Check {
 /** Bytes written to measure the store: enough to leave caches of controllers, little enough for a busy node. */
 const probeBytes = 64 * 2 ** 20
 
+/** Other nodes asked, and for how long, at most. */
+const maxPeers = 32
+const peerSeconds = 5
+
 function finding(subject: string, good: boolean, found: string, remedy: string, otherwise: Finding['verdict'] = 'fault'): Finding {
   return { subject, verdict: good ? 'ok' : otherwise, found, remedy: good ? '' : remedy }
 }
@@ -124,6 +128,31 @@ function probeStore(context: Context): Finding {
   return finding('store rate', rate >= assumed, `${Math.round(rate / 1e6)} MB/s measured, ${Math.round(assumed / 1e6)} assumed`, 'Lower deadline.assumed_mb_per_second, so that first checkpoints are not late.', 'warning')
 }
 
+/** What is wrong with another node's daemon as seen from here, or undefined. */
+async function peerFault({ peers, stopping, version }: Context, node: string): Promise<{ found: string; remedy: string } | undefined> {
+  try {
+    const hello = await peers.hello(node, { signal: stopping, timeoutSeconds: peerSeconds })
+    if (hello.node !== node) return { found: `${node}: calls itself ${hello.node}`, remedy: 'Host names must be the NodeNames of slurm.conf.' }
+    if (hello.version !== version) return { found: `${node}: has Stint ${hello.version}, this node ${version}`, remedy: 'Install the same version on every node.' }
+    return undefined
+  } catch (cause) {
+    const error = asStintError(cause)
+    return { found: error.message, remedy: error.hint }
+  }
+}
+
+/** Jobs over several nodes need it: daemons ask each other. In a large cluster every node asks those that follow it. */
+async function checkPeers(context: Context): Promise<Finding> {
+  const nodes = await context.scontrol.showNodes()
+  const self = nodes.findIndex(({ name }) => name === context.node)
+  const others = [...nodes.slice(self + 1), ...nodes.slice(0, Math.max(self, 0))].filter(({ up }) => up)
+  if (others.length === 0) return finding('other nodes', true, nodes.length > 1 ? 'Slurm says that no other is up' : 'not needed, there is none', '')
+  const asked = others.slice(0, maxPeers)
+  const [fault, ...more] = (await Promise.all(asked.map(async ({ name }) => peerFault(context, name)))).filter((found) => found !== undefined)
+  if (fault === undefined) return finding('other nodes', true, `${asked.length} of ${others.length} asked, all answer`, '')
+  return finding('other nodes', false, `${fault.found}${more.length > 0 ? ` (and ${more.length} more of ${asked.length})` : ''}`, fault.remedy)
+}
+
 const checks: readonly Check[] = [
   { subject: 'kernel', run: () => finding('kernel', true, release(), '') },
   { subject: 'CRIU version', run: checkCriuVersion },
@@ -136,13 +165,16 @@ const checks: readonly Check[] = [
   { subject: 'image store', run: checkStore },
 ]
 
-/** Writes 64 MiB: for root alone. */
-const storeProbe: Check = { subject: 'store rate', run: probeStore }
+/** For root alone: they write 64 MiB and connect to other machines. */
+const probes: readonly Check[] = [
+  { subject: 'store rate', run: probeStore },
+  { subject: 'other nodes', run: checkPeers },
+]
 
 /** Every precondition on this node; a check that cannot be made is a fault with its error as the finding. */
-export async function examine(context: Context, options: { readonly probeStore: boolean }): Promise<Finding[]> {
+export async function examine(context: Context, options: { readonly probe: boolean }): Promise<Finding[]> {
   const findings: Finding[] = []
-  for (const check of options.probeStore ? [...checks, storeProbe] : checks) {
+  for (const check of options.probe ? [...checks, ...probes] : checks) {
     try {
       findings.push(...[await check.run(context)].flat())
     } catch (cause) {

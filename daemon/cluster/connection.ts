@@ -21,7 +21,7 @@ export interface Destination {
 /** Unanswered keepalives before a connection is dead: with the wait for the last one, thirds of the whole time. */
 const keepalives = 2
 
-/** SSH_OPEN_CONNECT_FAILED (RFC 4254, 5.1): sshd could not connect to the socket. */
+/** SSH_OPEN_CONNECT_FAILED (RFC 4254, 5.1): nobody listens there, or (OpenSSH 10.0) sshd may not forward to Unix sockets. */
 const connectFailed = 2
 
 function fileOf(known: KnownHost): string {
@@ -132,9 +132,12 @@ export class PeerConnection implements Disposable {
     const { node } = this.#destination
     if (this.lost.aborted) return this.lost.reason as StintError
     if (cause.reason === connectFailed) {
-      return peerError(node, `stintd does not listen at ${socketPath}`, { cause, passing: true, hint: `Look at \`systemctl status stintd\` on ${node}; paths.peer_socket must be the same on every node.` })
+      return peerError(node, `sshd there reaches no stintd at ${socketPath}`, {
+        cause, passing: true,
+        hint: `Look at \`systemctl status stintd\` on ${node}; paths.peer_socket must be the same on every node. If it listens there, sshd may not forward: sshd_config must allow AllowStreamLocalForwarding and AllowTcpForwarding, the key's line in authorized_keys port-forwarding and, if it has permitopen, this socket.`,
+      })
     }
-    return peerError(node, `sshd opens no channel to ${socketPath}: ${cause.message}`, { cause, hint: `On ${node}, sshd_config must allow AllowStreamLocalForwarding, and the key's line in authorized_keys port-forwarding.` })
+    return peerError(node, `sshd there opens no channel to ${socketPath}: ${cause.message}`, { cause })
   }
 
   /** A stream to a Unix socket of the peer. @throws StintError E_PEER */

@@ -43,6 +43,13 @@ export function peerSettings({ cluster, paths }: Config): PeerSettings {
 /** The host or address under which sshd of a node is reached. */
 export type AddressOf = (node: string) => Promise<string>
 
+/** What a daemon says of itself. */
+export interface Hello {
+  readonly node: string
+  /** Of Stint. */
+  readonly version: string
+}
+
 /** A connection in use or in the making. */
 interface Kept {
   readonly connection: Promise<PeerConnection>
@@ -96,6 +103,11 @@ export class Peers implements Disposable {
       })
       return readAnswer(`stintd of ${node}`, status, text) as T
     })
+  }
+
+  /** Whether the daemon of a node is reached at all, and which it is. @throws StintError as `request` does */
+  async hello(node: string, options: RequestOptions = {}): Promise<Hello> {
+    return await this.request<Hello>(node, 'GET', '/v1/peer/hello', undefined, options)
   }
 
   /** Connects ahead of the first request. @throws StintError E_PEER */

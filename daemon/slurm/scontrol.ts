@@ -16,6 +16,15 @@ export interface SlurmJob {
   readonly adminComment: string
 }
 
+/** A node of the cluster. */
+export interface SlurmNode {
+  readonly name: string
+  /** NodeAddr: where to reach it. */
+  readonly address: string
+  /** Whether slurmctld hears from it. */
+  readonly up: boolean
+}
+
 /** `2026-11-23T20:15:00` in the local zone, as scontrol prints it; undefined for Unknown, None, N/A. */
 export function parseSlurmTime(text: string | undefined): number | undefined {
   if (text === undefined || !/^\d{4}-\d\d-\d\dT/.test(text)) return undefined
@@ -62,6 +71,16 @@ export function parseJob(text: string, jobId: number): SlurmJob {
     batchHost: fields.get('BatchHost'),
     adminComment: /\sAdminComment=(.*?)(?=\s[A-Za-z/:_]+=|\s*$)/.exec(recordsOf(text, jobId).join(''))?.[1] ?? '',
   }
+}
+
+/** Reads `scontrol show nodes -o`. Of a state like `IDLE*+DRAIN` the star says that the node does not answer. */
+export function parseNodes(text: string): SlurmNode[] {
+  return text.split('\n').flatMap((line) => {
+    const [, name] = /^NodeName=(\S+)/.exec(line) ?? []
+    if (name === undefined) return []
+    const field = (key: string): string | undefined => new RegExp(`\\s${key}=(\\S+)`).exec(line)?.[1]
+    return [{ name, address: field('NodeAddr') ?? name, up: !/\*|DOWN|FUTURE|UNKNOWN|NOT_RESPONDING/.test(field('State') ?? 'UNKNOWN') }]
+  })
 }
 
 /** Reads `scontrol show config`. */
@@ -133,10 +152,15 @@ export class Scontrol {
   async nodeAddress(node: string): Promise<string> {
     const known = this.#addresses.get(node)
     if (known !== undefined) return known
-    const address = /\sNodeAddr=(\S+)/.exec(await this.#call('show', 'node', '-o', node))?.[1]
-    if (address === undefined) throw new StintError('E_SLURM', `scontrol does not tell the address of node ${node}`)
-    this.#addresses.set(node, address)
-    return address
+    const [found] = parseNodes(await this.#call('show', 'node', '-o', node))
+    if (found === undefined) throw new StintError('E_SLURM', `scontrol does not tell the address of node ${node}`)
+    this.#addresses.set(node, found.address)
+    return found.address
+  }
+
+  /** All nodes that slurmctld knows. */
+  async showNodes(): Promise<SlurmNode[]> {
+    return parseNodes(await this.#call('show', 'nodes', '-o'))
   }
 
   /** slurm.conf as slurmctld runs it. */

@@ -1,11 +1,12 @@
 import { expect, test } from '@jest/globals'
-import { on, tryOn } from '../support/cluster.ts'
+import { cluster, on, tryOn } from '../support/cluster.ts'
 
 interface Finding { subject: string; verdict: string; found: string }
 
 test('stint doctor finds no fault on a node that is installed as the operations page says, and finds the plugin where Slurm does', async () => {
   const findings = JSON.parse(await on('n1', 'stint doctor --json')) as Finding[]
   expect(findings.filter((finding) => finding.verdict === 'fault')).toEqual([])
+  expect(findings.find((finding) => finding.subject === 'other nodes')?.found).toBe('2 of 2 asked, all answer')
   expect(findings.find((finding) => finding.subject === 'Slurm plugin')?.found).toMatch(/\/spank_stint\.so, optional$/)
 })
 
@@ -19,3 +20,29 @@ test('stint doctor says so, with exit code 1, when the plugin is not named in pl
     await on('n1', 'sed -i s/^#optional/optional/ /etc/slurm/plugstack.conf')
   }
 })
+
+test('stint doctor names another node whose daemon it does not reach, and what to do; users who may not connect are not told', async () => {
+  await on('n1', 'cp -p /etc/ssh/ssh_known_hosts /run/known && sed -i /^n3,/d /etc/ssh/ssh_known_hosts')
+  await cluster('daemon', 'n1', 'stop') // Its connections are of before.
+  await cluster('daemon', 'n1', 'start')
+  try {
+    const { exitCode, stdout } = await tryOn('n1', 'stint doctor --json')
+    expect(exitCode).toBe(1)
+    expect((JSON.parse(stdout) as Finding[]).find((finding) => finding.subject === 'other nodes')).toEqual({
+      subject: 'other nodes', verdict: 'fault', found: 'n3: no host key of n3 in /etc/ssh/ssh_known_hosts or /root/.ssh/known_hosts', remedy: expect.stringContaining('as "n3 KEY"') as unknown,
+    })
+    expect(await on('n1', 'stint doctor', { user: 'alice' })).not.toContain('other nodes')
+  } finally {
+    await on('n1', 'mv /run/known /etc/ssh/ssh_known_hosts')
+  }
+}, 60_000)
+
+test('stint doctor asks no node that Slurm says is down, and has nothing to ask where no other is', async () => {
+  await on('n1', 'scontrol update nodename=n2,n3 state=down reason=test')
+  try {
+    const findings = JSON.parse(await on('n1', 'stint doctor --json')) as Finding[]
+    expect(findings.find((finding) => finding.subject === 'other nodes')).toMatchObject({ verdict: 'ok', found: 'Slurm says that no other is up' })
+  } finally {
+    await on('n1', 'scontrol update nodename=n2,n3 state=resume')
+  }
+}, 60_000)

@@ -1,18 +1,15 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
 import { once } from 'node:events'
 import { readFileSync, lstatSync, writeFileSync } from 'node:fs'
-import { request } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { execa } from 'execa'
-import { errorKinds, type ErrorCode } from '../../daemon/core/errors.ts'
 import { useApi } from '../support/api.ts'
+import { ask, askAs, refused, type Answer } from '../support/ask.ts'
 import { alice, type TestContext } from '../support/context.ts'
 
 /** The REST API on a real Unix socket; other users are processes with other uids. */
 
-interface Answer { readonly status: number; readonly body: unknown }
 interface Operation { readonly operationId: string; readonly 'x-permission': 'anyone' | 'own' | 'owner' }
 
 const openapi = JSON.parse(readFileSync(join(import.meta.dirname, '../../docs/reference/openapi.json'), 'utf8')) as { paths: Record<string, Record<string, Operation>> }
@@ -29,32 +26,8 @@ const api = useApi((served) => {
 })
 beforeAll(() => { ({ made, socketPath } = api()) })
 
-async function call(method: string, path: string, body?: string, type = 'application/json'): Promise<Answer> {
-  const outgoing = request({ socketPath, method, path, headers: body === undefined ? {} : { 'content-type': type } })
-  outgoing.end(body)
-  const [response] = await once(outgoing, 'response') as [NodeJS.ReadableStream & { statusCode: number }]
-  return { status: response.statusCode, body: JSON.parse(await text(response)) as unknown }
-}
-
-/** The same from a process of another user. */
-async function callAs(uid: number, method: string, path: string, body = ''): Promise<Answer> {
-  const program = `
-    const { request } = require('node:http')
-    process.setgroups([]); process.setgid(${uid}); process.setuid(${uid})
-    const [socketPath, method, path, body] = process.argv.slice(1)
-    const outgoing = request({ socketPath, method, path, headers: method === 'POST' ? { 'content-type': 'application/json' } : {} }, async (response) => {
-      let text = ''
-      for await (const chunk of response) text += chunk
-      process.stdout.write(JSON.stringify({ status: response.statusCode, body: JSON.parse(text) }))
-    })
-    outgoing.end(method === 'POST' ? body : undefined)`
-  const { stdout } = await execa(process.execPath, ['-e', program, socketPath, method, path, body])
-  return JSON.parse(stdout) as Answer
-}
-
-function refused(code: ErrorCode, message: unknown = expect.any(String)): unknown {
-  return { status: errorKinds[code].http, body: { code, message, hint: expect.any(String) as unknown } }
-}
+const call = async (method: string, path: string, body?: string, type?: string): Promise<Answer> => ask(socketPath, method, path, body, type)
+const callAs = async (uid: number, method: string, path: string, body?: string): Promise<Answer> => askAs(uid, socketPath, method, path, body)
 
 describe('the API', () => {
   test('listens for every user on its socket', () => {

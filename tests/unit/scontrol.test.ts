@@ -3,7 +3,7 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { CommandRunner } from '../../daemon/linux/command.ts'
-import { Scontrol, parseConfig, parseJob, parseSlurmTime } from '../../daemon/slurm/scontrol.ts'
+import { Scontrol, parseConfig, parseJob, parseNodes, parseSlurmTime } from '../../daemon/slurm/scontrol.ts'
 import { said } from '../support/errors.ts'
 
 /** `scontrol show job -o ID` of Slurm 24.11.5, recorded by the script beside them. */
@@ -61,7 +61,7 @@ describe('a job as scontrol prints it', () => {
   })
 
   test('every recorded text is tested', () => {
-    const tested = [...Object.keys(jobs), 'name-like-fields', 'name-of-two-lines', 'unknown', 'config']
+    const tested = [...Object.keys(jobs), 'name-like-fields', 'name-of-two-lines', 'unknown', 'config', 'nodes']
     expect(readdirSync(folder).filter((file) => file.endsWith('.txt')).sort()).toEqual(tested.map((name) => `${name}.txt`).sort())
   })
 })
@@ -97,5 +97,26 @@ describe('scontrol', () => {
 
   test('that prints nothing told no job', async () => {
     expect(await said(() => call('/bin/true').showJob(1))).toBe('E_SLURM: scontrol printed no job 1: ')
+  })
+})
+
+describe('nodes as scontrol prints them', () => {
+  const text = recorded('nodes')
+
+  test('have name and address; a drained one is up, and words of its reason are no fields', () => {
+    expect(text).toMatch(/State=IDLE\+DRAIN .*Reason=two words NodeAddr=x/)
+    expect(parseNodes(text).at(-1)).toEqual({ name: 'n1', address: 'n1', up: true })
+  })
+
+  test.each(['DOWN', 'IDLE*', 'DOWN*+DRAIN', 'IDLE+NOT_RESPONDING', 'FUTURE', 'UNKNOWN', 'IDLE+CLOUD+POWERED_DOWN'])('that are %s are not up', (state) => {
+    expect(parseNodes(text.replace(/State=\S+/, `State=${state}`))).toEqual([{ name: 'n1', address: 'n1', up: false }])
+  })
+
+  test('elsewhere have the address that slurm.conf gives', () => {
+    expect(parseNodes(text.replace('NodeAddr=n1 ', 'NodeAddr=10.1.2.3 '))).toMatchObject([{ name: 'n1', address: '10.1.2.3' }])
+  })
+
+  test.each(['', '\n', 'Node n7 not found', 'NodeName='])('%j is none', (nothing) => {
+    expect(parseNodes(nothing)).toEqual([])
   })
 })

@@ -10,5 +10,5 @@ export function addDoctorRoutes(api: Api, context: Context): void {
       operationId: 'examineNode', summary: 'Every precondition on this node, each with its remedy', 'x-permission': 'anyone',
       response: { 200: Type.Array(FindingView), ...errorResponses },
     },
-  }, async (request) => examine(context, { probeStore: callerUid(request) === 0 }))
+  }, async (request) => examine(context, { probe: callerUid(request) === 0 }))
 }
