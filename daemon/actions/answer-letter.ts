@@ -33,7 +33,7 @@ async function launch(context: Context, sandbox: Sandbox, sender: Sender, letter
     const { message, hint } = asStintError(error)
     return { verb: 'refused', words: { message: `${host}: ${message}. ${hint}` } }
   }
-  const { book, id } = addLaunch(launchBook(context, sandbox), sender, member, letter.body)
+  const { book, id } = addLaunch(launchBook(context, sandbox), { ...sender, once: word(letter.message, 'once') ?? '' }, member, letter.body)
   writeBook(context, sandbox, book)
   wakeLauncher(context, sandbox, member)
   return { verb: 'launched', words: { id } }
@@ -42,11 +42,10 @@ async function launch(context: Context, sandbox: Sandbox, sender: Sender, letter
 function tellNews(context: Context, sandbox: Sandbox, { message }: Letter): Reply {
   const before = launchBook(context, sandbox)
   const id = need(message, 'id')
-  if (!before.launches.some((l) => l.id === id)) return { verb: 'unknown' }
-  const { book, launch: found, out, err } = news(before, id, { out: need(message, 'out'), err: need(message, 'err') })
+  const { book, launch: found, out, err, last } = news(before, id, { out: need(message, 'out'), err: need(message, 'err'), max: need(message, 'max') })
   writeBook(context, sandbox, book)
   const words = { out: out.length, err: err.length }
-  return { ...(found.status === null ? { verb: 'running', words } : { verb: 'ended', words: { ...words, status: found.status } }), body: Buffer.concat([out, err]) }
+  return { ...(last ? { verb: 'ended', words: { ...words, status: found.status ?? 0 } } : { verb: 'running', words }), body: Buffer.concat([out, err]) }
 }
 
 function takeSignal(context: Context, sandbox: Sandbox, { message }: Letter): Reply {
@@ -88,12 +87,18 @@ export async function answerLetter(context: Context, sandbox: Sandbox, sender: S
   const { verb } = letter.message
   const isLauncher = sender.member !== 0 && sender.pid === scriptPid
   if (verb === 'launch') return launch(context, sandbox, sender, letter)
+  if (isLauncher && verb === 'work') return giveWork(context, sandbox, sender, letter)
+  if (['news', 'signal', 'output', 'ended'].includes(verb) && !knows(context, sandbox, letter)) return { verb: 'unknown' }
   if (verb === 'news') return tellNews(context, sandbox, letter)
   if (verb === 'signal') return takeSignal(context, sandbox, letter)
-  if (isLauncher && verb === 'work') return giveWork(context, sandbox, sender, letter)
   if (isLauncher && verb === 'output') return takeOutput(context, sandbox, letter)
   if (isLauncher && verb === 'ended') return takeEnd(context, sandbox, letter)
   throw new StintError('E_BAD_REQUEST', `"${verb}" is not for this post office`)
+}
+
+/** What is said about a launch that is not in the book is answered `unknown`, which settles it. */
+function knows(context: Context, sandbox: Sandbox, { message }: Letter): boolean {
+  return launchBook(context, sandbox).launches.some((l) => l.id === numberWord(message, 'id'))
 }
 
 /** A letter that came by way of another node's daemon. */

@@ -17,6 +17,8 @@ const Launch = Type.Object({
   /** The agent that waits for it: its member, and its PID in that sandbox. */
   agentMember: Type.Integer(),
   agentPid: Type.Integer(),
+  /** The agent's word for this launch: the same again means the same launch. */
+  once: Type.String(),
   stdout: Stream,
   stderr: Stream,
   /** Wait status of the command; null while it runs. */
@@ -49,16 +51,16 @@ export const emptyBook: LaunchBook = { nextId: 1, nextSeq: 1, launches: [], orde
 const emptyStream = { offset: 0, data: '' }
 
 /**
- * A new command, or the one this agent has under way already: it asks again when its first answer was lost.
+ * A new command, or the one this agent has sent already: it asks again when the answer was lost.
  * @returns the book and the launch's id
  */
-export function addLaunch(book: LaunchBook, agent: { member: number; pid: number }, member: number, body: Uint8Array): { book: LaunchBook; id: number } {
-  const known = book.launches.find((l) => l.status === null && l.agentMember === agent.member && l.agentPid === agent.pid)
+export function addLaunch(book: LaunchBook, agent: { member: number; pid: number; once: string }, member: number, body: Uint8Array): { book: LaunchBook; id: number } {
+  const known = book.launches.find((l) => l.once === agent.once && l.agentMember === agent.member && l.agentPid === agent.pid)
   if (known !== undefined) return { book, id: known.id }
   const id = book.nextId
   const ended = book.launches.filter((l) => l.status !== null)
   const forgotten = new Set(ended.slice(0, Math.max(0, ended.length - rememberEnded)).map((l) => l.id))
-  const launches = [...book.launches.filter((l) => !forgotten.has(l.id)), { id, member, agentMember: agent.member, agentPid: agent.pid, stdout: emptyStream, stderr: emptyStream, status: null }]
+  const launches = [...book.launches.filter((l) => !forgotten.has(l.id)), { id, member, agentMember: agent.member, agentPid: agent.pid, once: agent.once, stdout: emptyStream, stderr: emptyStream, status: null }]
   return { id, book: addOrder({ ...book, nextId: id + 1, launches }, { member, kind: 'start', launch: id, body: toBase64(body), number: 0 }) }
 }
 
@@ -110,12 +112,18 @@ export function loseMember(book: LaunchBook, member: number): { book: LaunchBook
   return { lost, book: { ...book, launches, orders: book.orders.filter((o) => o.member !== member) } }
 }
 
-/** What an agent has not had yet. Everything before its offsets it has written, and it is forgotten. */
-export function news(book: LaunchBook, id: number, offsets: { out: number; err: number }): { book: LaunchBook; launch: Launch; out: Uint8Array; err: Uint8Array } {
+/**
+ * What an agent has not had yet, `max` bytes of both streams together at most. Everything before its offsets it has written,
+ * and it is forgotten.
+ * @returns also whether this is the last: the command has ended, and nothing of its output is left
+ */
+export function news(book: LaunchBook, id: number, offsets: { out: number; err: number; max: number }): { book: LaunchBook; launch: Launch; out: Uint8Array; err: Uint8Array; last: boolean } {
   const launch = requireLaunch(book, id)
   const [stdout, stderr] = [from(launch.stdout, offsets.out), from(launch.stderr, offsets.err)]
   const changed = change(book, id, { stdout: { offset: stdout.offset, data: toBase64(stdout.bytes) }, stderr: { offset: stderr.offset, data: toBase64(stderr.bytes) } })
-  return { book: changed, launch, out: stdout.bytes, err: stderr.bytes }
+  const out = stdout.bytes.subarray(0, offsets.max)
+  const err = stderr.bytes.subarray(0, offsets.max - out.length)
+  return { book: changed, launch, out, err, last: launch.status !== null && out.length === stdout.bytes.length && err.length === stderr.bytes.length }
 }
 
 function from(stream: Static<typeof Stream>, offset: number): { offset: number; bytes: Uint8Array } {
