@@ -15,16 +15,18 @@ async function expectNothingLeft(nodes: readonly string[], job: number): Promise
 describe('the Allreduce checker on 4 nodes with 2 ranks each', () => {
   /** Three checkpoints on the way, two moves; no connection may have been reset in between. */
   async function saveAndMove(flavour: Flavour, directory: string): Promise<void> {
-    const job = await submitChecker(flavour, { directory, nodes: 4, perNode: 2, steps: 3000 })
+    const job = await submitChecker(flavour, { directory, nodes: 4, perNode: 2, steps: 700 })
     let nodes = [await untilRunning(job.job)]
     await untilStep(job, 50)
     nodes = await nodesOf(job.job)
     const resets = async (): Promise<number[]> => Promise.all(nodes.map(async (node) => (await tcpFigures(node, job.job)).get('EstabResets') ?? NaN))
+    // MPI runtimes reset some connections of their own while they start.
+    const atStart = await resets()
     for (let n = 0; n < 3; n++) {
       await on(nodes[0] ?? '', `stint checkpoint ${job.job} --keep-running`)
       await untilFurther(job)
     }
-    expect(await resets()).toEqual([0, 0, 0, 0])
+    expect(await resets()).toEqual(atStart)
     for (let restarts = 1; restarts <= 2; restarts++) {
       const before = nodes
       nodes = await moveOff(job, nodes[0] ?? '', [nodes[0] ?? ''], restarts)
@@ -75,7 +77,7 @@ describe('High Performance Linpack over 3 nodes', () => {
 describe('a script with several mpirun calls', () => {
   test('is saved in the middle of each, moves, and ends with every result right', async () => {
     const directory = await buildChecker(['mpich', 'openmpi'])
-    const steps = 500
+    const steps = 300
     const call = (flavour: Flavour, name: string, options = ''): string => `mpirun.${flavour} ${options} ./allreduce.${flavour} ${steps} 512 5000 >>${name}.txt 2>>${name}.err || exit 1`
     const script = [
       '#!/bin/bash', sharedCores,
