@@ -19,20 +19,21 @@ describe('the Allreduce checker on 4 nodes with 2 ranks each', () => {
     let nodes = [await untilRunning(job.job)]
     await untilStep(job, 50)
     nodes = await nodesOf(job.job)
-    const resets = async (): Promise<number[]> => Promise.all(nodes.map(async (node) => (await tcpFigures(node, job.job)).get('EstabResets') ?? NaN))
-    // MPI runtimes reset some connections of their own while they start.
+    const resets = async (): Promise<number> => Math.max(...(await Promise.all(nodes.map(async (node) => (await tcpFigures(node, job.job)).get('EstabResets') ?? NaN))))
+    // MPI runtimes reset some connections of their own while they start; CRIU tries TCP out with one, in each namespace it enters:
+    // `unshare --net sh -c "ip link set lo up; criu check --feature timens; grep Tcp /proc/net/snmp"`.
     const atStart = await resets()
     for (let n = 0; n < 3; n++) {
       await on(nodes[0] ?? '', `stint checkpoint ${job.job} --keep-running`)
       await untilFurther(job)
     }
-    expect(await resets()).toEqual(atStart)
+    expect(await resets()).toBeLessThanOrEqual(atStart + 3)
     for (let restarts = 1; restarts <= 2; restarts++) {
       const before = nodes
       nodes = await moveOff(job, nodes[0] ?? '', [nodes[0] ?? ''], restarts)
       expect(nodes).not.toContain(before[0])
       await untilFurther(job)
-      expect(await resets()).toEqual([0, 0, 0, 0])
+      expect(await resets()).toBeLessThanOrEqual(1)
     }
     const fields = await untilEnded(job.job, 240)
     expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['0:0', '2'])
