@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
 import { atOnce, leftovers, on, showJob, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { stopCriu } from '../support/machine.ts'
 
 const minute = 60_000
 
@@ -50,6 +51,15 @@ describe('at the end of a job', () => {
     expect((await untilEnded(jobOf('cancelled'), 60)).get('JobState')).toBe('CANCELLED')
     expect((await outputOf('cancelled')).at(-1)).toBe('TERM')
   }, 6 * minute)
+
+  test('by scancel, also while its user keeps a CRIU stopped', async () => {
+    const job = await submit({ directory: await workDirectory(), options: `${small} --time=10 --nodelist=n1`, script })
+    jobs['kept'] = job
+    await untilState(await untilRunning(job), job, 'running')
+    await stopCriu(`stint checkpoint ${job}`)
+    await on('ctl', `scancel ${job}`)
+    expect((await untilEnded(job, 60)).get('JobState')).toBe('CANCELLED')
+  }, 12 * minute)
 
   test('by its limit, when it may not be requeued, SIGTERM gets to it', async () => {
     expect((await untilEnded(jobOf('timed out'), 150)).get('JobState')).toBe('TIMEOUT')

@@ -10,6 +10,11 @@ function numbers(count: number): string[] {
   return Array.from({ length: count }, (_, i) => String(i + 1))
 }
 
+/** How systemd saw the service end since the boot, each way once. */
+async function endings(): Promise<string> {
+  return on('n1', "journalctl --boot --unit=stintd --output=cat | sed -nE 's/^stintd.service: (Deactivated .*|Failed .*|State .* timed out.*)/\\1/p' | sort -u")
+}
+
 describe('while a job crosses its limit twice or more', () => {
   /** Half-second steps; more than two allocations of two minutes, each left 40 s before its end. */
   const count = 300
@@ -36,6 +41,7 @@ describe('while a job crosses its limit twice or more', () => {
     await untilState('n1', job, 'running')
     expect((await showJob(job)).get('Restarts')).toBe('0')
     expect(await on('n1', 'journalctl --unit=stintd --output=cat | grep -c "stintd is ready"')).toMatch(/^([2-9]|\d\d+)$/)
+    expect(await endings()).toBe('Deactivated successfully.')
   }, 4 * minute)
 
   describe('a job with 60 MB of memory and 20 MB in /dev/shm on the other node', () => {
@@ -70,13 +76,14 @@ describe('while a job crosses its limit twice or more', () => {
       await untilState('n2', hog, 'dumping')
       await criu.resume()
       const run = await untilState('n2', hog, 'running')
+      expect(await endings()).toBe('Deactivated successfully.')
       const cut = run.checkpoints.find((c) => c.number === 2)
       expect([cut?.state, cut?.error]).toEqual(['aborted', expect.stringMatching(/the daemon ended/)])
       expect((await showJob(hog)).get('Restarts')).toBe('0')
       expect(await daemonProcesses()).toEqual(['node'])
     }, 6 * minute)
 
-    test('is restored with the documented capabilities into its cgroup; its memory and files are charged to it', async () => {
+    test('is restored with the documented capabilities into its cgroup; its memory and files are charged to it, and it keeps to its core', async () => {
       const before = await memoryStat(daemonCgroup, 'shmem')
       await on('n2', `stint checkpoint ${hog}`)
       const criu = await stopCriu('true')
@@ -86,6 +93,9 @@ describe('while a job crosses its limit twice or more', () => {
       expect(await memoryStat(jobCgroup('n2', hog), 'shmem')).toBeGreaterThan(20 * megabyte - 1)
       expect(await memoryStat(jobCgroup('n2', hog), 'anon')).toBeGreaterThan(60 * megabyte)
       expect((await memoryStat(daemonCgroup, 'shmem')) - before).toBeLessThan(5 * megabyte)
+      const core = await on('n2', `cat ${jobCgroup('n2', hog)}/step_batch/user/cpuset.cpus`)
+      expect(core).toMatch(/^\d$/)
+      expect(await on('n2', "awk '/^Cpus_allowed_list/ { print $2 }' /proc/$(pgrep -f '[h]og.py 60 grow')/status")).toBe(core)
     }, 8 * minute)
 
     test('finds all of it as it was, and is ended by Slurm for more memory than its limit allows', async () => {
