@@ -162,7 +162,7 @@ export async function abort(context: Context, sandbox: Sandbox, order: DumpOrder
   const { state } = catalogue.checkpoints.require(half.row.id)
   catalogue.transaction(() => {
     if (state !== 'aborted') catalogue.checkpoints.abort(half.row.id, reason.code, reason.message)
-    catalogue.members.move(sandbox.memberId, 'running', Date.now())
+    if (catalogue.members.require(sandbox.memberId).state !== 'ended') catalogue.members.move(sandbox.memberId, 'running', Date.now())
   })
   await endDump(sandbox)
   context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: order.checkpoint })

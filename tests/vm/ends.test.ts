@@ -56,7 +56,7 @@ describe('at the end of a job', () => {
     const job = await submit({ directory: await workDirectory(), options: `${small} --time=10 --nodelist=n1`, script })
     jobs['kept'] = job
     await untilState(await untilRunning(job), job, 'running')
-    await stopCriu(`stint checkpoint ${job}`)
+    await stopCriu(job, `stint checkpoint ${job}`)
     await on('ctl', `scancel ${job}`)
     expect((await untilEnded(job, 60)).get('JobState')).toBe('CANCELLED')
   }, 12 * minute)
@@ -66,11 +66,12 @@ describe('at the end of a job', () => {
     expect((await outputOf('timed out')).at(-1)).toBe('TERM')
   }, 12 * minute)
 
-  test('whichever it was, no cgroup, mount, device or process is left, and slurmd has nothing to complain about', async () => {
+  test('whichever it was, no cgroup, mount, device or process is left, and slurmd and stintd have nothing to complain about', async () => {
     await untilEnded(jobOf('preempted'), 60)
     for (const [name, job] of Object.entries(jobs)) await until(`nothing is left of the job that was ${name}`, 30, async () => (await leftovers('ctl', job)) === '')
     expect(await on('ctl', 'systemd-cgls --no-pager --full /system.slice')).not.toMatch(/job_|stint-init|criu/)
     expect(await on('ctl', 'pgrep -u alice || true')).toBe('')
     expect(await complaints()).toBe(complaintsBefore)
+    expect(await on('ctl', 'journalctl --boot --unit=stintd --output=cat | grep E_INTERNAL || true')).toBe('')
   }, 8 * minute)
 })
