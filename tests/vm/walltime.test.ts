@@ -83,7 +83,11 @@ describe('while a job crosses its limit twice or more', () => {
       expect(await daemonProcesses()).toEqual(['node'])
     }, 6 * minute)
 
-    test('is restored with the documented capabilities into its cgroup; its memory and files are charged to it, and it keeps to its core', async () => {
+    test('is restored with the documented capabilities into its cgroup; its memory and files are charged to it, and it keeps its core and limits', async () => {
+      const openFiles = async (): Promise<string> => on('n2', "awk '/^Max open files/ { print $4, $5 }' /proc/$(pgrep -f '[h]og.py 60 grow')/limits")
+      const limits = await openFiles()
+      // A hard limit above the daemon's own is what sys_resource is for.
+      await on('n2', 'prlimit --pid=$(systemctl show --value --property=MainPID stintd) --nofile=2048:2048')
       const before = await memoryStat(daemonCgroup, 'shmem')
       await on('n2', `stint checkpoint ${hog}`)
       const criu = await stopCriu(hog, 'true')
@@ -93,6 +97,8 @@ describe('while a job crosses its limit twice or more', () => {
       expect(await memoryStat(jobCgroup('n2', hog), 'shmem')).toBeGreaterThan(20 * megabyte - 1)
       expect(await memoryStat(jobCgroup('n2', hog), 'anon')).toBeGreaterThan(60 * megabyte)
       expect((await memoryStat(daemonCgroup, 'shmem')) - before).toBeLessThan(5 * megabyte)
+      expect(Number(limits.split(' ')[1])).toBeGreaterThan(2048)
+      expect(await openFiles()).toBe(limits)
       const core = await on('n2', `cat ${jobCgroup('n2', hog)}/step_batch/user/cpuset.cpus`)
       expect(core).toMatch(/^\d$/)
       expect(await on('n2', "awk '/^Cpus_allowed_list/ { print $2 }' /proc/$(pgrep -f '[h]og.py 60 grow')/status")).toBe(core)
