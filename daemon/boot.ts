@@ -60,7 +60,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const catalogue = stack.use(new Catalogue(join(config.paths.state_dir, 'catalogue.sqlite'), join(import.meta.dirname, '..', 'migrations')))
   const commands = new CommandRunner(log)
   const { programs } = config
-  const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir })
+  const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir })
   const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
   const store = new PosixStore(config.store.path)
   const scontrol = new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds)

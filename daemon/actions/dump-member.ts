@@ -160,12 +160,15 @@ export async function abort(context: Context, sandbox: Sandbox, order: DumpOrder
   await half.reached?.catch(() => undefined)
   if (half.prepared !== undefined && rootAlive(sandbox.pid1, rootPid)) await half.prepared.abort()
   const { state } = catalogue.checkpoints.require(half.row.id)
+  // Somebody ended the job in the middle.
+  const isOver = catalogue.members.require(sandbox.memberId).state === 'ended'
   catalogue.transaction(() => {
     if (state !== 'aborted') catalogue.checkpoints.abort(half.row.id, reason.code, reason.message)
-    catalogue.members.move(sandbox.memberId, 'running', Date.now())
+    if (!isOver) catalogue.members.move(sandbox.memberId, 'running', Date.now())
   })
   await endDump(sandbox)
   context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: order.checkpoint })
+  if (isOver) return
   sandbox.link?.send('unhold')
   await reopen(context, sandbox)
 }

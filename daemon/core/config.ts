@@ -43,6 +43,7 @@ export const settings = {
   programs: {
     criu: { default: '/usr/sbin/criu', must: 'an absolute path', doc: 'CRIU, 4.2 or newer on kernels from 6.16' },
     nsenter: { default: '/usr/bin/nsenter', must: 'an absolute path', doc: 'util-linux' },
+    unshare: { default: '/usr/bin/unshare', must: 'an absolute path', doc: 'util-linux' },
     setpriv: { default: '/usr/bin/setpriv', must: 'an absolute path', doc: 'util-linux' },
     ip: { default: '/usr/sbin/ip', must: 'an absolute path', doc: 'iproute2' },
     bridge: { default: '/usr/sbin/bridge', must: 'an absolute path', doc: 'iproute2' },

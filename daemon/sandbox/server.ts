@@ -1,4 +1,4 @@
-import { createServer } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { attachGuard } from '../actions/recover.ts'
 import { openMember } from '../actions/open-member.ts'
 import { openSandbox } from '../actions/open-sandbox.ts'
@@ -17,9 +17,12 @@ async function takeFirst(context: Context, link: GuardLink, message: Message): P
   }
 }
 
-/** Listens for task processes and guards. */
+/** Listens for task processes and guards. Its end cuts their connections: guards live as long as jobs, and reconnect. */
 export async function serveSandboxes(context: Context): Promise<AsyncDisposable> {
+  const sockets = new Set<Socket>()
   const server = createServer((socket) => {
+    sockets.add(socket)
+    socket.once('close', () => { sockets.delete(socket) })
     const link = new GuardLink(socket, context.log)
     link.onMessage = (message) => {
       takeFirst(context, link, message).catch((error: unknown) => {
@@ -28,5 +31,12 @@ export async function serveSandboxes(context: Context): Promise<AsyncDisposable>
       })
     }
   })
-  return listenAt(server, context.config.paths.sandbox_socket, 0o600)
+  const listening = await listenAt(server, context.config.paths.sandbox_socket, 0o600)
+  return {
+    [Symbol.asyncDispose]: async () => {
+      const closed = listening[Symbol.asyncDispose]()
+      for (const socket of sockets) socket.destroy()
+      await closed
+    },
+  }
 }

@@ -12,7 +12,7 @@ import { PostOffice } from '../support/post-office.ts'
 const node = 'n3'
 const minute = 60_000
 const libexec = '/usr/libexec/stint'
-const programs = { criu: '/usr/sbin/criu', nsenter: '/usr/bin/nsenter', setpriv: '/usr/bin/setpriv', libexecDir: libexec }
+const programs = { criu: '/usr/sbin/criu', nsenter: '/usr/bin/nsenter', unshare: '/usr/bin/unshare', setpriv: '/usr/bin/setpriv', libexecDir: libexec }
 /** Root of a node may be without it (docs/reference/capabilities.md). */
 const capabilitiesOfNode = new Set<string>(restoreCapabilities.filter((name) => name !== 'sys_resource'))
 const image = '/var/tmp/stint-image'

@@ -50,7 +50,7 @@ export function makeContext(): TestContext {
   const missing = '/nonexistent/program'
   const config = resolveConfig({
     paths: { socket: join(folder, 's.sock'), peer_socket: join(folder, 'peer.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
-    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, scontrol },
+    programs: { criu: missing, nsenter: missing, unshare: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, scontrol },
     store: { path: join(folder, 'store') },
   })
   const logged: Record<string, unknown>[] = []

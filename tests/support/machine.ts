@@ -16,9 +16,9 @@ export async function cgroupsOf(user: string): Promise<string[]> {
   return (await on('ctl', `for pid in $(pgrep -u ${user}); do cat /proc/$pid/cgroup; done 2>/dev/null | sort -u`)).split('\n').filter((line) => line !== '').map((line) => `/sys/fs/cgroup${line.replace(/^0::/, '')}`)
 }
 
-/** Names of the processes in the daemon's cgroup. */
+/** Programs of the processes in the daemon's cgroup. */
 export async function daemonProcesses(): Promise<string[]> {
-  return (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do cat /proc/$pid/comm; done`)).split('\n')
+  return (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do basename $(readlink /proc/$pid/exe); done`)).split('\n')
 }
 
 /** A figure of memory.stat, bytes. */
@@ -36,13 +36,13 @@ export interface Sighting {
 }
 
 /**
- * Waits for a CRIU, stops it in mid-work with SIGSTOP and looks at it; `resume` lets it go on.
+ * Waits for a job's CRIU, stops it in mid-work with SIGSTOP and looks at it; `resume` lets it go on.
  * @param trigger a shell command that leads to it; it runs beside, and its output is lost
  */
-export async function stopCriu(trigger: string): Promise<Sighting & { resume: () => Promise<void> }> {
+export async function stopCriu(job: number, trigger: string): Promise<Sighting & { resume: () => Promise<void> }> {
   const text = await on('ctl', `
     (${trigger}) >/dev/null 2>&1 </dev/null &
-    for _ in $(seq 6000); do pid=$(pgrep -x -o criu) && break; sleep 0.02; done
+    for _ in $(seq 6000); do pid=$(pgrep -o -f '^/usr/sbin/criu .*--images-dir /shared/stint/${job}/') && break; sleep 0.02; done
     kill -STOP "$pid" && echo "$pid" && awk '/^Uid|^CapEff/ { print $2 }' /proc/$pid/status && cat /proc/$pid/cgroup`)
   const [pid = '', uid, bits = '0', cgroup = ''] = text.split('\n')
   return {

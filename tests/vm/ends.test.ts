@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
 import { atOnce, leftovers, on, showJob, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { stopCriu } from '../support/machine.ts'
 
 const minute = 60_000
 
@@ -51,16 +52,26 @@ describe('at the end of a job', () => {
     expect((await outputOf('cancelled')).at(-1)).toBe('TERM')
   }, 6 * minute)
 
+  test('by scancel, also while its user keeps a CRIU stopped', async () => {
+    const job = await submit({ directory: await workDirectory(), options: `${small} --time=10 --nodelist=n1`, script })
+    jobs['kept'] = job
+    await untilState(await untilRunning(job), job, 'running')
+    await stopCriu(job, `stint checkpoint ${job}`)
+    await on('ctl', `scancel ${job}`)
+    expect((await untilEnded(job, 60)).get('JobState')).toBe('CANCELLED')
+  }, 12 * minute)
+
   test('by its limit, when it may not be requeued, SIGTERM gets to it', async () => {
     expect((await untilEnded(jobOf('timed out'), 150)).get('JobState')).toBe('TIMEOUT')
     expect((await outputOf('timed out')).at(-1)).toBe('TERM')
   }, 12 * minute)
 
-  test('whichever it was, no cgroup, mount, device or process is left, and slurmd has nothing to complain about', async () => {
+  test('whichever it was, no cgroup, mount, device or process is left, and slurmd and stintd have nothing to complain about', async () => {
     await untilEnded(jobOf('preempted'), 60)
     for (const [name, job] of Object.entries(jobs)) await until(`nothing is left of the job that was ${name}`, 30, async () => (await leftovers('ctl', job)) === '')
     expect(await on('ctl', 'systemd-cgls --no-pager --full /system.slice')).not.toMatch(/job_|stint-init|criu/)
     expect(await on('ctl', 'pgrep -u alice || true')).toBe('')
     expect(await complaints()).toBe(complaintsBefore)
+    expect(await on('ctl', 'journalctl --boot --unit=stintd --output=cat | grep E_INTERNAL || true')).toBe('')
   }, 8 * minute)
 })

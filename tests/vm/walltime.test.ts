@@ -10,6 +10,11 @@ function numbers(count: number): string[] {
   return Array.from({ length: count }, (_, i) => String(i + 1))
 }
 
+/** How systemd saw the service end since the boot, each way once. */
+async function endings(): Promise<string> {
+  return on('n1', "journalctl --boot --unit=stintd --output=cat | sed -nE 's/^stintd.service: (Deactivated .*|Failed .*|State .* timed out.*)/\\1/p' | sort -u")
+}
+
 describe('while a job crosses its limit twice or more', () => {
   /** Half-second steps; more than two allocations of two minutes, each left 40 s before its end. */
   const count = 300
@@ -36,12 +41,13 @@ describe('while a job crosses its limit twice or more', () => {
     await untilState('n1', job, 'running')
     expect((await showJob(job)).get('Restarts')).toBe('0')
     expect(await on('n1', 'journalctl --unit=stintd --output=cat | grep -c "stintd is ready"')).toMatch(/^([2-9]|\d\d+)$/)
+    expect(await endings()).toBe('Deactivated successfully.')
   }, 4 * minute)
 
   describe('a job with 60 MB of memory and 20 MB in /dev/shm on the other node', () => {
     const script = [
       '#!/bin/bash', 'head -c 20M /dev/urandom >/dev/shm/file', 'sha256sum /dev/shm/file >sum',
-      `python3 ${fixtures}/programs/hog.py 60 grow`, 'sha256sum --check sum && rm /dev/shm/file', "python3 -c 'x = b\"x\" * 400_000_000'", 'echo survived',
+      `python3 ${fixtures}/programs/hog.py 60 grow`, 'sha256sum --check sum && rm /dev/shm/file', "python3 -c 'x = b\"x\" * 400_000_000' && echo survived",
     ].join('\n')
     let hog: number
     let hogDirectory: string
@@ -56,7 +62,7 @@ describe('while a job crosses its limit twice or more', () => {
     test('is saved by a CRIU that runs as its user, with the documented capabilities, outside of its cgroup and its memory', async () => {
       const peak = async (): Promise<number> => Number(await on('n2', `cat ${jobCgroup('n2', hog)}/memory.peak`))
       const before = await peak()
-      const criu = await stopCriu(`stint checkpoint --keep-running ${hog}`)
+      const criu = await stopCriu(hog, `stint checkpoint --keep-running ${hog}`)
       expect(criu).toMatchObject({ uid: 1001, cgroup: daemonCgroup, capabilities: new Set<string>(dumpCapabilities) })
       await criu.resume()
       await until('the checkpoint is sealed', 60, async () => (await status('n2', hog))?.checkpoints[0]?.state === 'sealed')
@@ -65,27 +71,37 @@ describe('while a job crosses its limit twice or more', () => {
     }, 6 * minute)
 
     test('runs on undamaged when the service is restarted in the middle of a dump', async () => {
-      const criu = await stopCriu(`stint checkpoint ${hog}`)
+      const criu = await stopCriu(hog, `stint checkpoint ${hog}`)
       await on('n2', 'systemctl restart stintd')
       await untilState('n2', hog, 'dumping')
       await criu.resume()
       const run = await untilState('n2', hog, 'running')
+      expect(await endings()).toBe('Deactivated successfully.')
       const cut = run.checkpoints.find((c) => c.number === 2)
       expect([cut?.state, cut?.error]).toEqual(['aborted', expect.stringMatching(/the daemon ended/)])
       expect((await showJob(hog)).get('Restarts')).toBe('0')
       expect(await daemonProcesses()).toEqual(['node'])
     }, 6 * minute)
 
-    test('is restored with the documented capabilities into its cgroup; its memory and files are charged to it', async () => {
+    test('is restored with the documented capabilities into its cgroup; its memory and files are charged to it, and it keeps its core and limits', async () => {
+      const openFiles = async (): Promise<string> => on('n2', "awk '/^Max open files/ { print $4, $5 }' /proc/$(pgrep -f '[h]og.py 60 grow')/limits")
+      const limits = await openFiles()
+      // A hard limit above the daemon's own is what sys_resource is for.
+      await on('n2', 'prlimit --pid=$(systemctl show --value --property=MainPID stintd) --nofile=2048:2048')
       const before = await memoryStat(daemonCgroup, 'shmem')
       await on('n2', `stint checkpoint ${hog}`)
-      const criu = await stopCriu('true')
+      const criu = await stopCriu(hog, 'true')
       expect(criu).toMatchObject({ uid: 0, cgroup: `${jobCgroup('n2', hog)}/step_batch/user/task_0/stint`, capabilities: new Set<string>(restoreCapabilities) })
       await criu.resume()
       await untilState('n2', hog, 'running')
       expect(await memoryStat(jobCgroup('n2', hog), 'shmem')).toBeGreaterThan(20 * megabyte - 1)
       expect(await memoryStat(jobCgroup('n2', hog), 'anon')).toBeGreaterThan(60 * megabyte)
       expect((await memoryStat(daemonCgroup, 'shmem')) - before).toBeLessThan(5 * megabyte)
+      expect(Number(limits.split(' ')[1])).toBeGreaterThan(2048)
+      expect(await openFiles()).toBe(limits)
+      const core = await on('n2', `cat ${jobCgroup('n2', hog)}/step_batch/user/cpuset.cpus`)
+      expect(core).toMatch(/^\d$/)
+      expect(await on('n2', "awk '/^Cpus_allowed_list/ { print $2 }' /proc/$(pgrep -f '[h]og.py 60 grow')/status")).toBe(core)
     }, 8 * minute)
 
     test('finds all of it as it was, and is ended by Slurm for more memory than its limit allows', async () => {
@@ -124,6 +140,9 @@ describe('a reboot of the machine', () => {
     await untilState(node, job, 'running')
     await on(node, `sleep 5; stint checkpoint ${job}`)
     await until('the job is requeued', 60, async () => (await showJob(job)).get('JobState') === 'PENDING')
+    // slurmctld writes down every few seconds what it has decided; at a site it runs on another machine than the job.
+    await on('ctl', 'touch /root/pending')
+    await until('slurmctld has saved its state', 30, async () => (await on('ctl', 'find /var/spool/slurmctld/job_state -newer /root/pending')) !== '')
     expect(await cluster('reboot')).toMatchObject({ exitCode: 0 })
     expect((await untilEnded(job, 120)).get('ExitCode')).toBe('7:0')
     expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers(60), 'trap ran'])

@@ -6,6 +6,7 @@ export interface CriuPrograms {
   readonly criu: string
   readonly nsenter: string
   readonly setpriv: string
+  readonly unshare: string
   readonly libexecDir: string
 }
 
@@ -13,10 +14,12 @@ type Argv = [string, ...string[]]
 
 /**
  * Into the sandbox's namespaces, so that they need no describing in the image. Not its IPC namespace: CRIU dumps SysV
- * objects only when the target's differs from its own.
+ * objects only when the target's differs from its own. `unshare` without a namespace forks into them and waits. nsenter
+ * would, too, but it stops with its child and is root's: a user who stops CRIU could keep the sandbox from ever ending,
+ * for its namespace's last zombie would find no one to reap it.
  */
 function enter(programs: CriuPrograms, target: EngineTarget): Argv {
-  return [programs.nsenter, `--target=${target.pid1}`, '--pid', '--mount', '--net', '--uts', '--wd=/', '--']
+  return [programs.nsenter, `--target=${target.pid1}`, '--pid', '--mount', '--net', '--uts', '--wd=/', '--no-fork', '--', programs.unshare, '--fork', '--']
 }
 
 function capabilityList(names: readonly string[], prefix = ''): string {
