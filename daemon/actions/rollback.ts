@@ -3,11 +3,12 @@ import { dirname, join } from 'node:path'
 import { placeOf } from '../core/file-places.ts'
 import { StintError, asStintError, systemCode } from '../core/errors.ts'
 import { laterJournals, parseRollback, planRollback, planSave, plannedBytes, type RecordedFile, type Rollback, type RollbackStep, type SaveStep, type Seen, type WritableFile } from '../core/rollback.ts'
+import { insideTree } from '../core/obstacles.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { asUser, inMounts } from './carry.ts'
-import type { Context, Sandbox } from './context.ts'
+import { type Context, type Sandbox, rootPid } from './context.ts'
 
 /** In an image: `rollback/record.json` and the contents beside it. */
 const directoryName = 'rollback'
@@ -56,7 +57,7 @@ function writableFiles(context: Context, sandbox: Sandbox, processes: readonly P
   const rules = { sharedPaths: context.config.files.shared_paths, systemPaths: context.config.files.system_paths }
   const mounts = mountsOf(sandbox.pid1)
   const storeDevice = statSync(context.config.store.path, { throwIfNoEntry: false })?.dev
-  return processes.flatMap((process) => process.files).flatMap((file) => {
+  return insideTree(processes, rootPid).flatMap((process) => process.files).flatMap((file) => {
     if (file.kind !== 'file' || !file.writable || file.deleted || carried.has(file.path)) return []
     const type = (mounts.find((m) => m.id === file.mountId) ?? mountOfPath(mounts, file.path))?.type
     if (!['shared', 'local'].includes(placeOf(file.path, type, true, rules))) return []
