@@ -1,5 +1,9 @@
 import { describe, expect, test } from '@jest/globals'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { recordFiles, rollBack } from '../../daemon/actions/rollback.ts'
 import { isExcluded, laterJournals, parseRollback, planRollback, planSave, plannedBytes, type RecordedFile, type Rollback, type Seen, type WritableFile } from '../../daemon/core/rollback.ts'
+import { makeContext, manifest } from '../support/context.ts'
 import { said } from '../support/errors.ts'
 
 /** What is recorded of files that are open for writing, and what a restore makes of them. */
@@ -130,5 +134,42 @@ describe('the record in an image', () => {
     ['a time that is no number', JSON.stringify({ ...record, files: [{ ...log, mtime: '1 2' }] })],
   ])('is damaged when it is %s', async (_, text) => {
     expect(await said(() => parseRollback(text))).toMatch(/^E_IMAGE_DAMAGED: the record of the open files/)
+  })
+})
+
+describe('the daemon', () => {
+  test('records that nothing is open for writing, too', async () => {
+    await using made = makeContext()
+    const sandbox = made.addSandbox(5)
+    await recordFiles(made.context, sandbox, made.folder, [])
+    expect(parseRollback(readFileSync(join(made.folder, 'rollback/record.json'), 'utf8')).files).toEqual([])
+    expect(made.context.catalogue.events.ofRun(sandbox.run.id)).toEqual([])
+  })
+
+  test('never gives up a checkpoint because files could not be recorded; it says so', async () => {
+    await using made = makeContext()
+    const sandbox = made.addSandbox(5)
+    await recordFiles(made.context, sandbox, join(made.folder, 'nowhere'), [])
+    expect(made.context.catalogue.events.ofRun(sandbox.run.id)).toMatchObject([{ kind: 'files-not-recorded', detail: { message: expect.stringContaining('ENOENT') as unknown } }])
+  })
+
+  const restore = async (record: string | undefined): Promise<string> => {
+    await using made = makeContext()
+    const sandbox = made.addSandbox(5)
+    mkdirSync(join(made.folder, 'rollback'))
+    if (record !== undefined) writeFileSync(join(made.folder, 'rollback/record.json'), record)
+    let error = ''
+    await rollBack(made.context, sandbox, { directory: made.folder, manifest }).catch((cause: unknown) => { error = String(cause) })
+    return error
+  }
+
+  test('restores images without a record as ever', async () => {
+    expect(await restore(undefined)).toBe('')
+    expect(await restore('{"frozenAt":1,"files":[]}')).toBe('')
+  })
+
+  test('restores no image whose record is damaged, and none without its helper', async () => {
+    expect(await restore('{"frozenAt":1')).toMatch(/the record of the open files is no JSON/)
+    expect(await restore(JSON.stringify({ frozenAt: 1, files: [log] }))).toMatch(/nonexistent/)
   })
 })
