@@ -94,7 +94,7 @@ describe('jobs that change files in every way, with images now and then, whose n
       expect(fields.get('ExitCode')).toBe('0:0')
       expect(await outcome(run.directory)).toBe(undisturbed)
     }
-  })
+  }, minute)
 
   test('are told what was put back and what was left alone', async () => {
     for (const { job, directory } of runs) {
@@ -103,13 +103,13 @@ describe('jobs that change files in every way, with images now and then, whose n
       expect(rolledBack.at(-1)?.detail['files']).toEqual(expect.arrayContaining([`${directory}/data.bin`, `${directory}/wal.db`]))
       expect(await on('ctl', `cat ${directory}/err.txt`)).not.toMatch(/cannot be put back/)
     }
-  })
+  }, minute)
 })
 
 /** Talks to `stint-init files` on a node as alice. `bind` opens descriptors, like `3<content`. @returns its answers */
 async function helper(directory: string, words: readonly string[], bind = ''): Promise<string[]> {
-  const input = words.map((word) => `${word}\\0`).join('')
-  return (await on('n1', `cd ${directory} && printf '${input}' | /usr/libexec/stint/stint-init files ${bind} | tr '\\0' '\\n'`, { user: 'alice' })).split('\n')
+  const input = words.map((word) => `'${word}'`).join(' ')
+  return (await on('n1', `cd ${directory} && printf '%s\\0' ${input} | /usr/libexec/stint/stint-init files ${bind} | tr '\\0' '\\n'`, { user: 'alice' })).split('\n')
 }
 
 describe('the hands on the files', () => {
@@ -150,7 +150,7 @@ describe('the hands on the files', () => {
 
   test('see files, and what is none', async () => {
     await shell('mkfifo fifo; ln -sfn nowhere dangling')
-    expect(await helper(directory, ['look', at('named'), 'look', at('none'), 'look', at('named/below'), 'look', at('link'), 'look', at('dangling'), 'look', at('fifo'), 'look', '/root/x'])).toEqual([
+    expect(await helper(directory, ['look', at('named'), 'look', at('none'), 'look', at('named/below'), 'look', at('link'), 'look', at('dangling'), 'look', at('fifo'), 'look', '/shared/stint/x'])).toEqual([
       expect.stringMatching(/^file 2 \d+ \d+$/), 'missing', 'missing', 'other', 'other', 'other', 'failed Permission denied',
     ])
   }, minute)
@@ -185,8 +185,8 @@ describe('the hands on the files', () => {
     await shell('echo later > later; ln later replaced; ln -sfn precious link2; echo rest > gone.stint-rollback')
     for (const name of ['gone', 'deep/er/gone', 'replaced', 'link2']) expect(await helper(directory, ['create', at(name), '3', '2', '384', '4000000000'], '3<named')).toEqual(['done'])
     expect(await shell('cat later precious; for f in gone deep/er/gone replaced link2; do cmp named $f && stat -c "%F %a %Y" $f; done; ls -R | grep -c stint-rollback || true')).toBe(`later\nprecious\n${'regular file 600 4\n'.repeat(4)}0`)
-    expect(await helper(directory, ['create', '/root/x', '3', '2', '384', '1', 'create', at('n'.repeat(250)), '3', '2', '384', '1', 'create', at('short'), '3', '99', '384', '1'], '3<named')).toEqual(
-      [expect.stringMatching(/^failed /), expect.stringMatching(/^failed File name too long/), 'failed I/O error'].map((e) => (e === 'failed I/O error' ? expect.stringMatching(/^failed (I\/O|Input\/output) error/) : e)),
+    expect(await helper(directory, ['create', '/shared/stint/x', '3', '2', '384', '1', 'create', at('n'.repeat(250)), '3', '2', '384', '1', 'create', at('short'), '3', '99', '384', '1'], '3<named')).toEqual(
+      [/^failed Permission denied/, /^failed File ?name too long/, /^failed (I\/O|Input\/output) error/].map((why) => expect.stringMatching(why) as unknown),
     )
     expect(await shell('ls short 2>&1 || true')).toMatch(/No such file/)
   }, minute)
