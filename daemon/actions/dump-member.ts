@@ -73,9 +73,14 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.fault('prepared')
   assertTreeComplete(sandbox)
   await carryOut(context, sandbox, draft.directory, carried)
-  await recordFiles(context, sandbox, draft.directory, carried)
   if (sandbox.coordinator !== undefined) watchDecision(context, sandbox, order)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
+}
+
+/** All members are frozen: what they have open for writing goes on record. */
+export async function record(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
+  const { draft, carried } = requireDump(sandbox, order)
+  await recordFiles(context, sandbox, draft.directory, carried)
 }
 
 function bytesBelow(directory: string): number {
