@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { atOnce, cluster, fixtures, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, fixtures, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
 
 /** Files that a job has open for writing go back with it when it continues from an image of before. */
 
@@ -42,8 +42,11 @@ async function imageNowAndThen(run: Run, stopped: () => boolean): Promise<void> 
 async function settle(runs: readonly Run[], restarts: number): Promise<void> {
   await atOnce(runs, async ({ job }) => {
     const node = await untilRunning(job, restarts, 150)
-    await untilState(node, job, 'running', 60)
-    await until(`job ${job} has an image`, 60, async () => ((await status(node, job))?.checkpoints.filter((c) => c.state === 'sealed').length ?? 0) > 0)
+    // It may be being saved whenever one looks.
+    await until(`job ${job} goes on and has an image`, 120, async () => {
+      const run = await status(node, job)
+      return ['running', 'dumping'].includes(run?.state ?? '') && run?.checkpoints.some((c) => c.state === 'sealed')
+    })
   })
   await sleep(settleSeconds * 1000)
 }
