@@ -11,12 +11,12 @@ const scriptName = 'script'
 /** Lists what restoring the job script created on this node, so that it can be removed at the end. */
 const createdName = 'created.json'
 
-function inMounts(context: Context, sandbox: Sandbox): [string, ...string[]] {
+export function inMounts(context: Context, sandbox: Sandbox): [string, ...string[]] {
   return [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--mount', '--wd=/', '--']
 }
 
 /** Without any right of root: paths and archives of user-made content must not lead where only root may go. */
-function asUser(context: Context, sandbox: Sandbox): string[] {
+export function asUser(context: Context, sandbox: Sandbox): string[] {
   return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--']
 }
 

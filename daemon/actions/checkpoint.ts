@@ -64,6 +64,7 @@ async function prepare(context: Context, sandbox: Sandbox, { order, members, sta
   const launches = launchBook(context, sandbox)
   const quietAt = Date.now()
   const reports = await atAll(members, (member) => member.dump(order))
+  await atAll(members, (member) => member.record(order))
   const slowestMs = Math.max(...reports.map((r) => r.dumpMs))
   context.catalogue.events.add(sandbox.run.id, Date.now(), 'prepared', { checkpoint: order.checkpoint, members: members.length, quietMs: quietAt - startedAt, preparedMs: Date.now() - startedAt, slowestDumpMs: Math.round(slowestMs) })
   return { launches, startedAt, bytes: reports.reduce((sum, r) => sum + r.bytes, 0) }

@@ -31,7 +31,7 @@ async function look(context: Context, sandbox: Sandbox): Promise<void> {
     return
   }
   const end = member.end_time / 1000
-  const { predictedSeconds } = await predict(context, sandbox)
+  const predictedSeconds = await predict(context, sandbox)
   if (context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
   const now = Date.now() / 1000
   const at = Math.max(actAt(end, predictedSeconds, deadlineRules(context)), sandbox.notBefore / 1000)

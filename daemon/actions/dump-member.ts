@@ -12,6 +12,7 @@ import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid }
 import { assertTreeComplete, observe } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
+import { recordFiles } from './rollback.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
 
@@ -74,6 +75,12 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   await carryOut(context, sandbox, draft.directory, carried)
   if (sandbox.coordinator !== undefined) watchDecision(context, sandbox, order)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
+}
+
+/** All members are frozen: what they have open for writing goes on record. */
+export async function record(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
+  const { draft, carried } = requireDump(sandbox, order)
+  await recordFiles(context, sandbox, draft.directory, carried)
 }
 
 function bytesBelow(directory: string): number {

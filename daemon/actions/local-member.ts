@@ -1,6 +1,6 @@
 import type { MemberPort } from '../core/member.ts'
 import type { Context, Sandbox } from './context.ts'
-import { abort, commit, dump, publish, quiesce, seal } from './dump-member.ts'
+import { abort, commit, dump, publish, quiesce, record, seal } from './dump-member.ts'
 import { observe } from './observe.ts'
 import { clear, restoreMember, resume } from './restore-member.ts'
 
@@ -12,6 +12,7 @@ export function localMember(context: Context, sandbox: Sandbox): MemberPort {
     observe: () => observe(context, sandbox),
     quiesce: (order) => quiesce(context, sandbox, order),
     dump: (order) => dump(context, sandbox, order),
+    record: (order) => record(context, sandbox, order),
     seal: (order, cut) => seal(context, sandbox, order, cut),
     publish: (order) => publish(context, sandbox, order),
     commit: (order) => commit(context, sandbox, order),

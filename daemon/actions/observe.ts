@@ -8,16 +8,18 @@ import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } fr
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
+import { rollbackBytes } from './rollback.ts'
 
 export function deadlineRules(context: Context): { safety: number; marginSeconds: number; assumedBytesPerSecond: number } {
   const { deadline } = context.config
   return { safety: deadline.safety, marginSeconds: deadline.margin_seconds, assumedBytesPerSecond: deadline.assumed_mb_per_second * 1e6 }
 }
 
-/** Bytes a checkpoint must write now, and how long that should take. */
-export async function predict(context: Context, sandbox: Sandbox, extraBytes = 0): Promise<{ bytes: number; predictedSeconds: number }> {
-  const bytes = await payloadBytes(sandbox.pid1) + extraBytes
-  return { bytes, predictedSeconds: predictSeconds(bytes, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
+/** Bytes a checkpoint must write now, and how long that should take with what it must only read. */
+async function predictFor(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: { paths: readonly string[]; bytes: number }): Promise<{ bytes: number; predictedSeconds: number }> {
+  const files = rollbackBytes(context, sandbox, processes, carried.paths)
+  const bytes = await payloadBytes(sandbox.pid1) + carried.bytes + files.copied
+  return { bytes, predictedSeconds: predictSeconds(bytes + files.cloned, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
 }
 
 /** Sorts the payload's open files into those that need nothing, those that are carried, and obstacles. */
@@ -62,7 +64,14 @@ export async function observe(context: Context, sandbox: Sandbox): Promise<Membe
     ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
     ...files.obstacles,
   ]
-  return { obstacles, carried: files.carried, processes: processes.length, ...(await predict(context, sandbox, files.carriedBytes)) }
+  return { obstacles, carried: files.carried, processes: processes.length, ...(await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })) }
+}
+
+/** How long a checkpoint would take now. */
+export async function predict(context: Context, sandbox: Sandbox): Promise<number> {
+  const processes = payloadProcesses(sandbox.pid1)
+  const files = judgeFiles(context, sandbox, processes)
+  return (await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })).predictedSeconds
 }
 
 /** @throws StintError E_PREFLIGHT with the first obstacle */

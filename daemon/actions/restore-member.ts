@@ -6,6 +6,7 @@ import { processStat, signalProcess } from '../linux/processes.ts'
 import { carryIn } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { reopen } from './reopen.ts'
+import { rollBack } from './rollback.ts'
 
 /** A member's half of a restore, in the order the coordinator calls it (core/member.ts). */
 
@@ -32,6 +33,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
     const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
     await carryIn(context, sandbox, image.directory, cgroups)
+    await rollBack(context, sandbox, image)
     const running = await context.engine.startRestore({
       pid1: sandbox.pid1, uid: run.uid, gid: run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
       timeoutSeconds: context.config.restore.timeout_seconds,

@@ -38,6 +38,7 @@ export class PeerDaemons {
       observe: () => call<MemberObservation>('observe'),
       quiesce: (order) => call('quiesce', order, quick * 3),
       dump: (order) => call<DumpReport>('dump', order, checkpointSeconds),
+      record: (order) => call('record', order, checkpointSeconds),
       seal: (order, cut) => call<SealReport>('seal', { order, cut }, checkpointSeconds),
       publish: (order) => call('publish', order),
       commit: (order) => call('commit', order, quick * 3),

@@ -64,6 +64,7 @@ export const settings = {
       doc: 'directories that hold the same files on every node; open for reading only they need not travel',
     },
     carry_limit_mb: { default: 1024, must: '0 or more', doc: 'node-local files of the user that are open travel with the image up to this total' },
+    rollback_copy_limit_mb: { default: 1024, must: '0 or more', doc: 'of files on shared storage that are open for writing, so much in total is copied into each image while the job is frozen; larger ones come back only where the store can share their blocks' },
   },
   network: {
     pool: { default: '100.64.0.0/10', must: 'an aligned IPv4 prefix from /8 to /23', doc: 'virtual addresses of sandboxes; must not be in use at the site' },

@@ -17,7 +17,7 @@ export interface ErrorKind {
 export const errorKinds = {
   E_BAD_REQUEST: { http: 400, exit: 2, retryable: false, hint: 'See `stint --help` or /v1/openapi.json for what is accepted.' },
   E_NO_SUCH_ROUTE: { http: 404, exit: 2, retryable: false, hint: '/v1/openapi.json lists what can be asked for; stint and stintd should be of one version.' },
-  E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass.' },
+  E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass, norollback=PATTERN[:PATTERN...].' },
   E_BAD_CONFIG: { http: 500, exit: 78, retryable: false, hint: 'Correct /etc/stint/stint.toml; `stint config show` lists every key.' },
   E_FORBIDDEN: { http: 403, exit: 77, retryable: false, hint: 'You can see and act on your own jobs only; root may act on all.' },
   E_NO_SUCH_JOB: { http: 404, exit: 3, retryable: false, hint: 'Check the job id with squeue; the job must have been submitted with --stint.' },
@@ -31,6 +31,7 @@ export const errorKinds = {
   E_TOO_FEW_NODES: { http: 409, exit: 5, retryable: false, hint: 'Ask for as many nodes as the run had at its first start (scontrol update JobId=JOB NumNodes=N), then scontrol release.' },
   E_CRIU_DUMP_FAILED: { http: 500, exit: 6, retryable: false, hint: 'The job runs on undisturbed. The remedy stands beside the first error; dump.log has the rest.' },
   E_CRIU_RESTORE_FAILED: { http: 500, exit: 6, retryable: false, hint: 'restore.log has the rest; an older checkpoint is tried where there is one.' },
+  E_ROLLBACK: { http: 500, exit: 6, retryable: false, hint: 'An older checkpoint is tried where there is one. If the job is held: put the file back by hand as the message says, then `scontrol release JOB`.' },
   E_STORE_UNUSABLE: { http: 507, exit: 7, retryable: true, hint: 'The image store must be a directory of root, mode 0700, writable and mounted; see `stint doctor`.' },
   E_STORE_FULL: { http: 507, exit: 7, retryable: true, hint: 'Free space in the image store (`stint images` shows who uses it) or enlarge it.' },
   E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },

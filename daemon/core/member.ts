@@ -81,6 +81,8 @@ export interface MemberPort {
   quiesce(order: DumpOrder): Promise<void>
   /** Until the engine stands at its barrier, all is written and the payload frozen. */
   dump(order: DumpOrder): Promise<DumpReport>
+  /** What is open for writing goes on record. All members are frozen by then: files may be common to them. */
+  record(order: DumpOrder): Promise<void>
   /** Hashes, flushes and writes the manifest. */
   seal(order: DumpOrder, cut: RunCut): Promise<SealReport>
   /** The checkpoint gets its final name, where the coordinator's rename does not show already. */

@@ -28,17 +28,26 @@ function name(process: ObservedProcess): string {
   return `${process.comm} (PID ${process.pid} in the sandbox)`
 }
 
-/**
- * Processes that hang below PID 1 but not below the payload's root: CRIU would leave them out without a word. Those with
- * parent 0 entered from outside the namespace (CRIU itself) and are not the job's.
- */
-export function outsideTree<P extends { pid: number; parent: number }>(processes: readonly P[], rootPid: number): P[] {
+/** Where the way up from a process ends: at the payload's root, at PID 1, or at 0 for one that entered from outside (CRIU itself). */
+function topOf(pid: number, parents: ReadonlyMap<number, number>, rootPid: number): number | undefined {
+  let at: number | undefined = pid
+  for (let steps = 0; at !== undefined && at > 1 && at !== rootPid && steps <= parents.size; steps++) at = parents.get(at)
+  return at
+}
+
+function withTops<P extends { pid: number; parent: number }>(processes: readonly P[], rootPid: number): { process: P; top: number | undefined }[] {
   const parents = new Map(processes.map((p) => [p.pid, p.parent]))
-  return processes.filter((process) => {
-    let at: number | undefined = process.pid
-    for (let steps = 0; at !== undefined && at > 1 && at !== rootPid && steps <= processes.length; steps++) at = parents.get(at)
-    return at !== undefined && at !== rootPid && at !== 0
-  })
+  return processes.map((process) => ({ process, top: topOf(process.pid, parents, rootPid) }))
+}
+
+/** Processes that hang below PID 1 but not below the payload's root: CRIU would leave them out without a word. */
+export function outsideTree<P extends { pid: number; parent: number }>(processes: readonly P[], rootPid: number): P[] {
+  return withTops(processes, rootPid).filter(({ top }) => top !== undefined && top !== rootPid && top !== 0).map(({ process }) => process)
+}
+
+/** The payload itself. */
+export function insideTree<P extends { pid: number; parent: number }>(processes: readonly P[], rootPid: number): P[] {
+  return withTops(processes, rootPid).filter(({ top }) => top === rootPid).map(({ process }) => process)
 }
 
 /** Obstacles among the processes themselves. @param ownUserNamespace the node's, as PID 1 of the sandbox has it */

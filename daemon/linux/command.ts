@@ -14,6 +14,8 @@ export interface CommandOptions {
   readonly inputFile?: string
   /** File that takes standard output, which is then empty in the result. */
   readonly outputFile?: string
+  /** Open files that the program gets as its descriptors from 3 on. */
+  readonly descriptors?: readonly number[]
   readonly env?: Readonly<Record<string, string>>
   /** Default 15 s. The command is killed then. */
   readonly timeoutSeconds?: number
@@ -60,6 +62,8 @@ export class CommandRunner {
       maxBuffer: 4 * 2 ** 20,
       reject: false,
       stripFinalNewline: true,
+      // execa takes any number; its types know one digit.
+      ...(options.descriptors !== undefined ? { stdio: ['pipe', 'pipe', 'pipe', ...(options.descriptors as readonly 3[])] as const } : {}),
       ...(options.outputFile !== undefined ? { stdout: { file: options.outputFile }, buffer: { stdout: false } } : {}),
       ...(options.inputFile !== undefined ? { inputFile: options.inputFile } : { input: options.input ?? '' }),
     })

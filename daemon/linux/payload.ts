@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, readlinkSync, statSync, type Dirent } from 'node:fs'
+import { constants, readFileSync, readdirSync, readlinkSync, statSync, type Dirent } from 'node:fs'
 import { lstat, readdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { carriedTrees } from '../core/file-places.ts'
@@ -8,9 +8,14 @@ import { processStat, processStatus, listPids, namespaceOf, statusBytes, unlessG
 export interface OpenFile {
   readonly pid: number
   readonly path: string
+  /** Missing for mapped files and the working directory. */
+  readonly fd: number | undefined
   readonly mountId: number | undefined
+  /** Number of the file system's device; 0 when unknown. */
+  readonly device: number
   readonly deleted: boolean
   readonly writable: boolean
+  readonly append: boolean
   readonly kind: 'file' | 'directory' | 'fifo' | 'character-device' | 'block-device' | 'other'
   readonly uid: number
   readonly bytes: number
@@ -42,13 +47,16 @@ function kindOf(mode: number): OpenFile['kind'] {
 
 const deletedSuffix = ' (deleted)'
 
-function openFile(pid: number, link: string, at: string, fdinfo: string | undefined): OpenFile | undefined {
+function openFile(pid: number, link: string, at: string, fd: number | undefined, fdinfo: string | undefined): OpenFile | undefined {
   const stat = unlessGone(() => statSync(at))
   if (stat === undefined) return undefined
   const flags = parseInt(/^flags:\s+(\d+)/m.exec(fdinfo ?? '')?.[1] ?? '0', 8)
   const mountId = /^mnt_id:\s+(\d+)/m.exec(fdinfo ?? '')?.[1]
   return {
     pid,
+    fd,
+    device: stat.dev,
+    append: (flags & constants.O_APPEND) !== 0,
     path: link.endsWith(deletedSuffix) ? link.slice(0, -deletedSuffix.length) : link,
     deleted: link.endsWith(deletedSuffix) || stat.nlink === 0,
     mountId: mountId === undefined ? undefined : Number(mountId),
@@ -69,26 +77,26 @@ function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'soc
     const link = unlessGone(() => readlinkSync(`${base}/fd/${fd}`))
     if (link === undefined) continue
     if (link.startsWith('/')) {
-      const file = openFile(pid, link, `${base}/fd/${fd}`, unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
+      const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
       if (file !== undefined) files.push(file)
     } else if (link.startsWith('socket:[')) sockets.push(link.slice(8, -1))
     else anonymous.push(link)
   }
   const cwd = unlessGone(() => readlinkSync(`${base}/cwd`))
-  const cwdFile = cwd === undefined ? undefined : openFile(pid, cwd, `${base}/cwd`, undefined)
+  const cwdFile = cwd === undefined ? undefined : openFile(pid, cwd, `${base}/cwd`, undefined, undefined)
   if (cwdFile !== undefined) files.push(cwdFile)
   const mapped = new Set<string>()
   for (const line of (unlessGone(() => readFileSync(`${base}/maps`, 'utf8')) ?? '').split('\n')) {
     const match = /^\S+ (\S+) \S+ \S+ (\d+) +(\/.*)$/.exec(line)
     const [, permissions = '', inode, path = ''] = match ?? []
-    if (match === null || inode === '0' || mapped.has(path)) continue
-    mapped.add(path)
+    const writable = permissions.includes('w') && permissions.endsWith('s')
+    if (match === null || inode === '0' || mapped.has(`${writable} ${path}`)) continue
+    mapped.add(`${writable} ${path}`)
     const deleted = path.endsWith(deletedSuffix)
     const plain = deleted ? path.slice(0, -deletedSuffix.length) : path
     const stat = deleted ? undefined : unlessGone(() => statSync(`${base}/root${plain}`))
     files.push({
-      pid, path: plain, deleted, mountId: undefined, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0,
-      writable: permissions.includes('w') && permissions.endsWith('s'),
+      pid, fd: undefined, path: plain, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
     })
   }
   return { files, sockets, anonymous }

@@ -23,6 +23,8 @@ int main(int argc, char **argv)
         return root_main();
     if (argc > 3 && strcmp(argv[1], "join") == 0)
         return join_main(argc - 2, argv + 2);
+    if (argc == 2 && strcmp(argv[1], "files") == 0)
+        return files_main();
     fputs("stint-init: started by the Slurm plugin and the daemon, not by hand\n", stderr);
     return 2;
 }

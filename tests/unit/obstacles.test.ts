@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { connectionObstacles, outsideTree, processObstacles, type ObservedProcess } from '../../daemon/core/obstacles.ts'
+import { connectionObstacles, insideTree, outsideTree, processObstacles, type ObservedProcess } from '../../daemon/core/obstacles.ts'
 
 /** What the preflight refuses, so that CRIU loses nothing in silence. */
 
@@ -22,6 +22,10 @@ describe('the tree of a payload', () => {
 
   test('does not count who entered from outside, with their children', () => {
     expect(outsideTree([...tree, process(2000, 0), process(2001, 2000)], root)).toEqual([])
+  })
+
+  test('has nobody in it who entered from outside, or stands beside it', () => {
+    expect(insideTree([...tree, process(7, 1), process(2000, 0), process(1500, 1400)], root)).toEqual(tree)
   })
 
   test('is judged to an end when a parent is missing or the picture was torn into a ring', () => {

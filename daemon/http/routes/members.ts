@@ -50,6 +50,7 @@ export function addMemberRoutes(api: Api, context: Context): void {
   asks('observe', 'The preflight of the member here', Nothing, Observation, (job) => member(job).observe())
   tells('quiesce', 'Shut its gate and its post office', DumpOrder, (job, order) => member(job).quiesce(order))
   asks('dump', 'Answers when its dump stands at the barrier', DumpOrder, DumpReport, (job, order) => member(job).dump(order))
+  tells('record', 'Record what it has open for writing; all members are frozen', DumpOrder, (job, order) => member(job).record(order))
   asks('seal', 'Make its image durable', Type.Object({ order: DumpOrder, cut: RunCut }), SealReport, (job, { order, cut }) => member(job).seal(order, cut))
   tells('publish', 'The checkpoint has its final name', DumpOrder, (job, order) => member(job).publish(order))
   tells('commit', 'What was decided: its payload ends, or runs on', DumpOrder, (job, order) => member(job).commit(order))
