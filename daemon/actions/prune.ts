@@ -8,7 +8,7 @@ const keepNewest = 2
 /** Removes checkpoints that newer ones have made superfluous; a fault here harms nobody and is only logged. */
 export function pruneImages(context: Context, run: Run): void {
   try {
-    const mine = context.store.list(run.job_id).filter((image) => image.manifest.run === run.id)
+    const mine = context.store.list(run.job_id).filter(({ manifest }) => manifest.run === run.id && manifest.member === 0)
     for (const { manifest } of mine.slice(keepNewest)) context.store.remove({ job: manifest.job, run: manifest.run, checkpoint: manifest.checkpoint })
   } catch (error) {
     context.log.warn({ err: asStintError(error), job: run.job_id }, 'old images could not be removed')
