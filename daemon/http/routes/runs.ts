@@ -19,6 +19,7 @@ function requireRun(context: Context, job: number): Run {
 /** @throws StintError E_JOB_ELSEWHERE, E_NO_SUCH_JOB, E_NOT_RUNNING when there is no live sandbox of it here */
 async function requireSandbox(context: Context, job: number): Promise<Sandbox> {
   const sandbox = context.sandboxes.get(job)
+  if (sandbox?.coordinator !== undefined) throw new StintError('E_JOB_ELSEWHERE', `job ${job} is decided on ${sandbox.coordinator}`, { hint: `Run the command on ${sandbox.coordinator}.` })
   if (sandbox !== undefined) return sandbox
   const known = await context.scontrol.showJob(job).catch(() => undefined)
   if (known === undefined) throw new StintError('E_NO_SUCH_JOB', `Slurm knows no job ${job}`)
