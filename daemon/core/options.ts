@@ -6,11 +6,17 @@ export interface RunOptions {
   readonly net: 'private' | 'host'
   /** `doorbell`: SIGUSR1 to the batch task asks for a checkpoint; `pass`: it goes to the script. */
   readonly signal: 'doorbell' | 'pass'
+  /** When no checkpoint can be restored: hold the job, or run its script from the start; undefined: as the site has it. */
+  readonly fallback: 'hold' | 'start' | undefined
+  /** `submit`: a job that Slurm may not requeue goes on as a new one. */
+  readonly continue: 'requeue' | 'submit'
 }
 
-export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell' }
+export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', fallback: undefined, continue: 'requeue' }
 
-const known: { readonly [K in keyof RunOptions]: readonly RunOptions[K][] } = { net: ['private', 'host'], signal: ['doorbell', 'pass'] }
+const known: { readonly [K in keyof RunOptions]: readonly NonNullable<RunOptions[K]>[] } = {
+  net: ['private', 'host'], signal: ['doorbell', 'pass'], fallback: ['hold', 'start'], continue: ['requeue', 'submit'],
+}
 
 /**
  * Parses `key=value,key=value`.

@@ -13,6 +13,8 @@ static const struct option {
 } known[] = {
     {"net", {"private", "host"}},
     {"signal", {"doorbell", "pass"}},
+    {"fallback", {"hold", "start"}},
+    {"continue", {"requeue", "submit"}},
 };
 
 #define KNOWN_COUNT (sizeof known / sizeof *known)

@@ -11,9 +11,10 @@ import { said } from '../support/errors.ts'
 describe('the options of --stint', () => {
   test.each([
     ['', defaultOptions],
-    ['net=host', { net: 'host', signal: 'doorbell' }],
-    ['signal=pass,net=private', { net: 'private', signal: 'pass' }],
-    ['net=host,', { net: 'host', signal: 'doorbell' }],
+    ['net=host', { ...defaultOptions, net: 'host' }],
+    ['signal=pass,net=private', { ...defaultOptions, signal: 'pass' }],
+    ['fallback=start,continue=submit', { ...defaultOptions, fallback: 'start', continue: 'submit' }],
+    ['net=host,', { ...defaultOptions, net: 'host' }],
   ])('%j is understood', (text, expected) => {
     expect(parseOptions(text)).toEqual(expected)
   })
