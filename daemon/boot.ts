@@ -3,6 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { schedule } from 'node-cron'
 import { pino, type Logger } from 'pino'
+import { CpuRecord } from '../plugins/engines/criu/cpuinfo.ts'
 import { CriuEngine } from '../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../plugins/stores/posix/store.ts'
 import type { Context } from './actions/context.ts'
@@ -20,6 +21,7 @@ import { SandboxNetwork } from './linux/network.ts'
 import { notifyServiceManager } from './linux/service-manager.ts'
 import { PostOffice } from './sandbox/post-office.ts'
 import { serveSandboxes } from './sandbox/server.ts'
+import { Sbatch } from './slurm/sbatch.ts'
 import { Scontrol } from './slurm/scontrol.ts'
 
 /** The hook of core/fault-points.ts as the environment asks for it. */
@@ -60,7 +62,8 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const catalogue = stack.use(new Catalogue(join(config.paths.state_dir, 'catalogue.sqlite'), join(import.meta.dirname, '..', 'migrations')))
   const commands = new CommandRunner(log)
   const { programs } = config
-  const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir })
+  const cpu = new CpuRecord(commands, programs.criu, join(config.paths.state_dir, 'cpu'))
+  const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir }, cpu)
   const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
   const store = new PosixStore(config.store.path)
   const scontrol = new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds)
@@ -74,10 +77,13 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
     cluster: new PeerDaemons(peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, addressOf),
     postOffice: (...args) => new PostOffice(...args),
     scontrol,
+    sbatch: new Sbatch(commands, { sbatch: programs.sbatch, setpriv: programs.setpriv }, config.slurm.timeout_seconds),
     criuVersion: await engine.version(),
     fault: faultHook(log),
     sandboxes: new Map(),
   }
+  // Without the record images of this node are taken to fit everywhere.
+  await cpu.take().catch((error: unknown) => { log.warn({ err: error }, "this node's CPU could not be recorded") })
   await network.prepareNode()
   store.removeUnfinished()
   clearEndedSandboxes(context)

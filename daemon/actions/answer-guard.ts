@@ -2,6 +2,8 @@ import { numberWord, word, type Message } from '../core/wire.ts'
 import { checkpoint } from './checkpoint.ts'
 import { closeSandbox } from './close-sandbox.ts'
 import type { Context, Sandbox } from './context.ts'
+import { restoreAgain } from './restore.ts'
+import { answerEarlyEnd } from './settle.ts'
 
 const SIGTERM = 15
 const SIGUSR1 = 10
@@ -60,6 +62,7 @@ async function answerSignal(context: Context, sandbox: Sandbox, message: Message
 export function handleMessage(context: Context, sandbox: Sandbox, message: Message): void {
   const fail = (error: unknown): void => { context.log.error({ err: error, verb: message.verb }, 'message of a guard') }
   if (message.verb === 'signal') void answerSignal(context, sandbox, message).catch(fail)
+  else if (message.verb === 'ended') void answerEarlyEnd(context, sandbox, numberWord(message, 'status') ?? 0, async (crash) => restoreAgain(context, sandbox, [crash])).catch(fail)
   else if (message.verb === 'exit') void closeSandbox(context, sandbox, numberWord(message, 'status') ?? null).catch(fail)
   else if (!['held', 'unheld', 'killed'].includes(message.verb)) context.log.warn({ verb: message.verb }, 'unknown line from a guard')
 }

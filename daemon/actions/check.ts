@@ -2,11 +2,12 @@ import type { MemberObservation } from '../core/member.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import type { Context, Sandbox } from './context.ts'
 import { atAll, membersOf } from './members.ts'
+import { mayResubmit } from './resubmit.ts'
 
 /** What Slurm says against saving and requeuing; --keep-running would do. */
 async function requeueObstacles(context: Context, sandbox: Sandbox): Promise<Obstacle[]> {
   const job = await context.scontrol.showJob(sandbox.run.job_id)
-  if (job.requeue) return []
+  if (job.requeue || mayResubmit(context, sandbox.options)) return []
   return [{ kind: 'no-requeue', message: `Slurm may not requeue job ${job.jobId}`, remedy: 'Submit without --no-requeue (site: JobRequeue=1), or save with --keep-running only.' }]
 }
 

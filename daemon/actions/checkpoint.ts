@@ -10,8 +10,9 @@ import { launchBook } from './launches.ts'
 import { atAll, atAllOthers, membersOf } from './members.ts'
 import { assertNoObstacles } from './observe.ts'
 import { markSaved } from './mark-saved.ts'
-import { pruneImages } from './prune.ts'
 import { requeue } from './requeue.ts'
+import { mayResubmit } from './resubmit.ts'
+import { assertWithinQuota, pruneImages } from './retention.ts'
 
 export interface CheckpointOptions {
   readonly trigger: Trigger
@@ -26,10 +27,19 @@ interface Attempt {
   readonly startedAt: number
 }
 
-/** @throws StintError E_NOT_REQUEUABLE, E_NOT_RUNNING when saving and ending the job would lose it */
+/**
+ * While slurmctld does not answer its last word stands: the sandbox holds until the requeue is accepted.
+ * @throws StintError E_NOT_REQUEUABLE, E_NOT_RUNNING when saving and ending the job would lose it
+ */
 async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<void> {
-  const job = await context.scontrol.showJob(sandbox.run.job_id)
-  if (!job.requeue) throw new StintError('E_NOT_REQUEUABLE', `Slurm may not requeue job ${job.jobId}`)
+  const { job_id: jobId } = sandbox.run
+  const job = sandbox.requeue === true ? await context.scontrol.showJobSoon(jobId) : await context.scontrol.showJob(jobId)
+  if (job === undefined) {
+    context.log.warn({ job: jobId }, 'slurmctld does not answer; the job is saved and held until it does')
+    return
+  }
+  sandbox.requeue = job.requeue
+  if (!job.requeue && !mayResubmit(context, sandbox.options)) throw new StintError('E_NOT_REQUEUABLE', `Slurm may not requeue job ${job.jobId}`)
   if (job.state === 'CANCELLED') throw new StintError('E_NOT_RUNNING', `job ${job.jobId} is being cancelled`)
 }
 
@@ -42,10 +52,11 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const observations = await atAll(members, (member) => member.observe())
   assertNoObstacles(observations.flatMap((o) => o.obstacles))
   const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)
+  assertWithinQuota(context, sandbox, bytes)
   context.store.assertUsable(bytes)
   await requeuable
   const { catalogue, store } = context
-  const number = Math.max(catalogue.checkpoints.highestNumber(sandbox.run.id), ...store.list(sandbox.run.job_id).map((i) => i.manifest.checkpoint)) + 1
+  const number = Math.max(catalogue.checkpoints.highestNumber(sandbox.run.id), store.highestNumber(sandbox.run.job_id, sandbox.run.id)) + 1
   const order = { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, coordinator: context.node, members: members.map((m) => m.member) }
   catalogue.events.add(sandbox.run.id, startedAt, 'checkpoint', { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, bytes, members: members.length })
   return { order, members, startedAt }
@@ -160,7 +171,7 @@ export async function checkpoint(context: Context, sandbox: Sandbox, options: Ch
       const attempt = await begin(context, sandbox, options)
       await make(context, sandbox, attempt)
       context.catalogue.runs.setError(sandbox.run.id, null, null)
-      pruneImages(context, sandbox.run)
+      pruneImages(context, sandbox)
       const row = rowOf(context, sandbox, attempt)
       if (!options.keepRunning) {
         void requeue(context, sandbox, row.id).catch((error: unknown) => { context.log.error({ err: error, job: sandbox.run.job_id }, 'requeue ended') })

@@ -6,7 +6,7 @@ import { removePayloadCgroup, removeStepRemains } from '../linux/cgroups.ts'
 import { isAlive } from '../linux/processes.ts'
 import { removePlacedScript } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from './context.ts'
-import { removeImages } from './prune.ts'
+import { dropFinished } from './retention.ts'
 
 /** Slurm's states after which nobody wants a run's images: it came to its own end, or somebody ended it. */
 const finishedStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED'])
@@ -86,7 +86,7 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
     context.catalogue.events.add(run.id, Date.now(), 'ended', { waitStatus, imagesKept: !done })
   })
   if (done) {
-    removeImages(context, run.job_id, run.id)
+    dropFinished(context, run.job_id, run.id)
     if (context.catalogue.runs.get(run.id)?.error === null) rmSync(engineDirectory(context, run.job_id), { recursive: true, force: true })
   }
   context.log.info({ job: run.job_id, waitStatus }, 'sandbox closed')

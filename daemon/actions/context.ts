@@ -15,6 +15,7 @@ import type { CommandRunner } from '../linux/command.ts'
 import type { SandboxNetwork } from '../linux/network.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import type { PostOffice } from '../sandbox/post-office.ts'
+import type { Sbatch } from '../slurm/sbatch.ts'
 import type { Scontrol } from '../slurm/scontrol.ts'
 
 /** PID of the payload's root inside every sandbox (docs/reference/sandbox-protocol.md). */
@@ -54,10 +55,14 @@ export interface Sandbox {
   readonly pid1: number
   /** Missing while the guard reconnects after a restart of the daemon. */
   link: GuardLink | undefined
+  /** Whether Slurm may requeue the job, as far as it was asked; for when it does not answer. */
+  requeue: boolean | undefined
   /** One checkpoint, restore or recovery at a time: set by `exclusively` alone. */
   busy: boolean
   /** The pending look at the deadline; only actions/deadline.ts sets it. */
   deadline: NodeJS.Timeout | undefined
+  /** Until the last restore counts as one that came through; only actions/settle.ts sets it. */
+  settling: NodeJS.Timeout | undefined
   /** No automatic checkpoint before this instant, milliseconds since 1970. */
   notBefore: number
   /** When the run will be saved and why, for `stint status`. */
@@ -73,8 +78,8 @@ export interface Sandbox {
 }
 
 /** What is the same at the beginning of every sandbox's life. */
-export const freshSandbox = (): Pick<Sandbox, 'busy' | 'deadline' | 'notBefore' | 'plannedAt' | 'post' | 'dump' | 'restoring' | 'others'> => ({
-  busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined, post: undefined, dump: undefined, restoring: undefined, others: new Map(),
+export const freshSandbox = (): Pick<Sandbox, 'requeue' | 'settling' | 'busy' | 'deadline' | 'notBefore' | 'plannedAt' | 'post' | 'dump' | 'restoring' | 'others'> => ({
+  requeue: undefined, settling: undefined, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined, post: undefined, dump: undefined, restoring: undefined, others: new Map(),
 })
 
 /** What boot.ts hands to every action. */
@@ -87,6 +92,7 @@ export interface Context {
   readonly catalogue: Catalogue
   readonly commands: CommandRunner
   readonly scontrol: Scontrol
+  readonly sbatch: Sbatch
   readonly engine: Engine
   readonly criuVersion: string
   readonly store: ImageStore

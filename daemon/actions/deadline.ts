@@ -53,8 +53,9 @@ async function learnLimit(context: Context, sandbox: Sandbox): Promise<void> {
 /** Asks Slurm once whether the limit still stands, then saves. */
 async function act(context: Context, sandbox: Sandbox, end: number): Promise<void> {
   try {
-    const job = await context.scontrol.showJob(sandbox.run.job_id)
-    if (job.endTime !== undefined && job.endTime > end + 1) {
+    // A slurmctld that does not answer will end the job when it comes back.
+    const job = await context.scontrol.showJobSoon(sandbox.run.job_id)
+    if (job?.endTime !== undefined && job.endTime > end + 1) {
       context.catalogue.members.setEndTime(sandbox.memberId, job.endTime * 1000)
       armDeadline(context, sandbox)
       return

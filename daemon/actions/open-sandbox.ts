@@ -17,8 +17,10 @@ import { armDeadline } from './deadline.ts'
 import { isMarkedSaved } from './mark-saved.ts'
 import { parkJob } from './park.ts'
 import { ownNetworks } from './own-networks.ts'
-import { removeImages } from './prune.ts'
 import { restorableImages, restore } from './restore.ts'
+import { mayResubmit } from './resubmit.ts'
+import { removeImages } from './retention.ts'
+import { fallbackOf } from './ways-back.ts'
 
 /** Seconds other nodes have to say which networks they carry: the plugin waits for the answer. */
 const networksSeconds = 1.5
@@ -74,6 +76,19 @@ function blueprint({ claim, job }: Pick<Facts, 'claim' | 'job'>, more: Pick<Blue
   return { claim, member: 0, coordinator: undefined, restarts: job.restarts, end: job.endTime === undefined ? null : job.endTime * 1000, ...more }
 }
 
+/** The job was saved, and nothing that can be read of it is here. @throws StintError E_NO_CHECKPOINT unless it wants to start afresh then */
+function assertMayStartAfresh(context: Context, { claim, options }: Facts): void {
+  const unreadable = context.store.unreadable(claim.jobId).length
+  const why = `the job was saved, but ${context.store.name} on ${context.node} has no checkpoint of it${unreadable === 0 ? '' : ` that can be read (${unreadable} damaged)`}`
+  if (fallbackOf(context, options) === 'hold') throw new StintError('E_NO_CHECKPOINT', why)
+  try {
+    context.store.assertUsable(0)
+  } catch (cause) {
+    throw new StintError('E_NO_CHECKPOINT', `${why}: ${asStintError(cause).message}`, { cause }) // A store that is away says nothing about its images.
+  }
+  context.log.error({ job: claim.jobId }, `${why}; it runs from the start, as it asked for`)
+}
+
 /**
  * The run this stint belongs to, and whether it continues from an image.
  * @throws StintError E_TOO_FEW_NODES; E_NO_CHECKPOINT when there is none although the job was saved: started afresh it
@@ -81,9 +96,11 @@ function blueprint({ claim, job }: Pick<Facts, 'claim' | 'job'>, more: Pick<Blue
  */
 async function findRun(context: Context, facts: Facts): Promise<Blueprint> {
   const { claim, job } = facts
-  const image = job.restarts > 0 ? restorableImages(context, claim.jobId, job.uid, job.restarts)[0] : undefined
+  const saved = isMarkedSaved(job)
+  // Before its first start a job has images only when they were handed over to it, which Slurm has a note of then.
+  const image = job.restarts > 0 || saved ? restorableImages(context, claim.jobId, job.uid, job.restarts)[0] : undefined
   if (image === undefined) {
-    if (job.restarts > 0 && isMarkedSaved(job)) throw new StintError('E_NO_CHECKPOINT', `the job was saved, but ${context.store.name} on ${context.node} has no checkpoint of it`)
+    if (saved) assertMayStartAfresh(context, facts)
     // An earlier job had this id: slurmctld says that this one starts for the first time.
     if (job.restarts === 0) for (const stale of new Set(context.store.list(claim.jobId).map((i) => i.manifest.run))) removeImages(context, claim.jobId, stale)
     return newRun(context, facts)
@@ -100,9 +117,12 @@ async function findRun(context: Context, facts: Facts): Promise<Blueprint> {
 }
 
 /** What would keep the job from being continued: said while the user can still act. */
-function warnings({ job, allocated, options }: Facts): string[] {
+function warnings(context: Context, { job, allocated, options }: Facts): string[] {
+  const whatInstead = mayResubmit(context, options)
+    ? 'when it is saved it goes on as a new job of yours'
+    : `it can be saved with --keep-running only${options.continue === 'submit' ? '; the site does not allow continue=submit' : ''}`
   return [
-    ...(job.requeue ? [] : ['this job may not be requeued (--no-requeue or JobRequeue=0): it can be saved with --keep-running only']),
+    ...(job.requeue ? [] : [`this job may not be requeued (--no-requeue or JobRequeue=0): ${whatInstead}`]),
     ...(allocated.length > 1 && options.net === 'host' ? [`with net=host only the processes on ${allocated[0] ?? 'the first node'} can be saved: submit without it`] : []),
   ]
 }
@@ -119,10 +139,11 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     const plan = await findRun(context, facts)
     restoring = plan.restoring
     const sandbox = await buildSandbox(context, link, plan, (id) => { memberId = id })
+    sandbox.requeue = facts.job.requeue
     if (restoring) await restore(context, sandbox)
     else {
       armDeadline(context, sandbox)
-      for (const text of warnings(facts)) link.send('say', { text })
+      for (const text of warnings(context, facts)) link.send('say', { text })
     }
   } catch (cause) {
     const error = asStintError(cause)

@@ -1,20 +1,13 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { StintError } from '../core/errors.ts'
 import type { Context } from './context.ts'
+import { persist } from './persist.ts'
 
-/** Tries of requeuehold before the job is left parked in its allocation. */
-const attempts = 10
+/** What a job's comment says of a reason: `squeue -O Comment` and `scontrol show job` show it. */
+export function commentOf(reason: StintError): string {
+  return `stint: ${reason.code}: ${reason.message}`.slice(0, 250)
+}
 
 /** Puts a job back into the queue, held, with the reason as its comment; only its owner or an admin lets it go on. */
 export async function parkJob(context: Context, jobId: number, reason: StintError): Promise<void> {
-  for (let tried = 1; ; tried++) {
-    try {
-      await context.scontrol.requeueHold(jobId, `stint: ${reason.code}: ${reason.message}`.slice(0, 250))
-      return
-    } catch (error) {
-      if (tried >= attempts) throw error
-      context.log.warn({ job: jobId, err: error }, 'requeuehold was not accepted; trying again')
-      await sleep(context.config.slurm.requeue_retry_seconds * 1000, undefined, { signal: context.stopping, ref: false })
-    }
-  }
+  await persist(context, jobId, 'requeuehold', async () => context.scontrol.requeueHold(jobId, commentOf(reason)))
 }

@@ -19,7 +19,7 @@ import { membersOf } from './members.ts'
 import { makePostOffice } from './post-office.ts'
 import { reopen } from './reopen.ts'
 import { requeue } from './requeue.ts'
-import { markRestored, restore, resumeAll } from './restore.ts'
+import { markRestored, restoreAgain, resumeAll } from './restore.ts'
 import { findMembersAgain } from './start-member.ts'
 
 /** The checkpoint that a crash of the daemon cut short, if there is one. */
@@ -80,8 +80,7 @@ async function recoverRestore(context: Context, sandbox: Sandbox, member: Member
       context.log.error({ err: error, job: sandbox.run.job_id }, 'a restore could not be finished; it is begun again')
     }
   }
-  await Promise.allSettled(members.map(async (m) => m.clear()))
-  await restore(context, sandbox)
+  await restoreAgain(context, sandbox)
 }
 
 /** Member 0, and with it the run. */
@@ -135,6 +134,7 @@ export async function attachGuard(context: Context, link: GuardLink, message: Me
   context.sandboxes.set(jobId, sandbox)
   attach(context, sandbox, link)
   if (known !== undefined) return
+  void context.scontrol.showJob(jobId).then((job) => { sandbox.requeue = job.requeue }, () => undefined) // Asked again when it matters.
   context.log.info({ job: jobId, member: member.member, state: member.state }, 'sandbox found again')
   if (sandbox.coordinator === undefined) await recoverRun(context, sandbox, member)
   else await recoverMember(context, sandbox, member)

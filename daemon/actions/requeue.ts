@@ -3,15 +3,30 @@ import { asStintError } from '../core/errors.ts'
 import type { SlurmJob } from '../slurm/scontrol.ts'
 import type { Context, Sandbox } from './context.ts'
 import { markSaved } from './mark-saved.ts'
+import { mayResubmit, resubmit } from './resubmit.ts'
 
 /** Slurm states in which a requeue is already under way or has happened. */
 const requeuedStates = new Set(['PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SPECIAL_EXIT', 'CONFIGURING'])
 /** States after which nobody wants the job continued. */
 const cancelledStates = new Set(['CANCELLED', 'DEADLINE'])
 
+/** Exit code of a job that goes on as another (EX_TEMPFAIL of sysexits.h): no `afterok` of it may start. */
+const resubmittedExit = 75
+
 /** Whether Slurm has put the job back into the queue since this sandbox was opened. */
 function isRequeued(job: SlurmJob, sandbox: Sandbox): boolean {
   return requeuedStates.has(job.state) || job.restarts > sandbox.restarts
+}
+
+/** Accepted: the sandbox may end. */
+function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: string, status: number): void {
+  context.catalogue.transaction(() => {
+    context.catalogue.checkpoints.move(checkpointId, 'requeued')
+    context.catalogue.events.add(sandbox.run.id, Date.now(), 'requeued', { node: context.node })
+  })
+  sandbox.link?.send('say', { text: `requeued; the job ${next}` })
+  sandbox.link?.send('release', { status })
+  context.log.info({ job: sandbox.run.job_id, next }, 'requeued')
 }
 
 /**
@@ -29,20 +44,20 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
         sandbox.link?.send('release', { status: 0 })
         return
       }
-      await markSaved(context, job, context.catalogue.checkpoints.require(checkpointId).number)
+      const { number } = context.catalogue.checkpoints.require(checkpointId)
+      if (!job.requeue && mayResubmit(context, sandbox.options)) {
+        const heir = await resubmit(context, sandbox, number)
+        finish(context, sandbox, checkpointId, `continues as job ${heir}`, resubmittedExit)
+        return
+      }
+      await markSaved(context, job, number)
       if (!isRequeued(job, sandbox)) await context.scontrol.requeue(jobId)
-      break
+      finish(context, sandbox, checkpointId, 'continues from its checkpoint in its next allocation', 0)
+      return
     } catch (error) {
       context.log.warn({ job: jobId, err: error }, 'requeue was not accepted; trying again')
       context.catalogue.runs.setError(sandbox.run.id, 'E_SLURM', asStintError(error).message)
     }
     await sleep(context.config.slurm.requeue_retry_seconds * 1000, undefined, { signal: context.stopping, ref: false })
   }
-  context.catalogue.transaction(() => {
-    context.catalogue.checkpoints.move(checkpointId, 'requeued')
-    context.catalogue.events.add(sandbox.run.id, Date.now(), 'requeued', { node: context.node })
-  })
-  sandbox.link?.send('say', { text: 'requeued; the job continues from its checkpoint in its next allocation' })
-  sandbox.link?.send('release', { status: 0 })
-  context.log.info({ job: jobId }, 'requeued')
 }

@@ -7,6 +7,7 @@ import { carryIn } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { reopen } from './reopen.ts'
 import { rollBack } from './rollback.ts'
+import { settleSeconds } from './settle.ts'
 
 /** A member's half of a restore, in the order the coordinator calls it (core/member.ts). */
 
@@ -29,6 +30,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
   context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
   context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)
   await context.store.verify(image)
+  await context.engine.assertFits(image.directory)
   try {
     if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
     const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
@@ -69,7 +71,7 @@ export async function resume(context: Context, sandbox: Sandbox): Promise<void> 
     context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
     context.catalogue.runs.setError(sandbox.run.id, null, null)
   })
-  sandbox.link?.send('restored')
+  sandbox.link?.send('restored', { settle: settleSeconds(context, sandbox) })
   await reopen(context, sandbox)
 }
 

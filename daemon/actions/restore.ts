@@ -6,9 +6,10 @@ import { armDeadline } from './deadline.ts'
 import { exclusively } from './exclusively.ts'
 import { writeBook } from './launches.ts'
 import { localMember } from './local-member.ts'
-import { atAll, atAllOthers } from './members.ts'
-import { parkJob } from './park.ts'
+import { atAll, atAllOthers, membersOf } from './members.ts'
+import { watchSettling } from './settle.ts'
 import { requireMember } from './start-member.ts'
+import { isExhausted, type FailedImage, recordFailedWay, takeNextWay, unreadableWays } from './ways-back.ts'
 
 /** Member 0's sealed images of a job that its owner's requeued job may continue from, newest first. */
 export function restorableImages(context: Context, jobId: number, uid: number, restarts: number): StoredImage[] {
@@ -29,9 +30,12 @@ export async function resumeAll(context: Context, sandbox: Sandbox, members: rea
 
 /** Restores one checkpoint on all its members, or on none. @throws StintError; every sandbox is empty again then */
 async function restoreImage(context: Context, sandbox: Sandbox, image: StoredImage): Promise<void> {
-  const { run, job, checkpoint } = image.manifest
-  const attempts = context.store.countAttempt({ job, run, checkpoint })
-  if (attempts > context.config.restore.attempts) throw new StintError('E_CRIU_RESTORE_FAILED', `checkpoint ${checkpoint} was tried ${attempts - 1} times already`)
+  const { checkpoint } = image.manifest
+  if (isExhausted(context, image)) throw new StintError('E_CRIU_RESTORE_FAILED', `checkpoint ${checkpoint} was tried ${context.config.restore.attempts} times already`)
+  // Before it counts as tried: a node that does not fit, or an image that is damaged, says nothing about other nodes and images.
+  await context.store.verify(image)
+  await context.engine.assertFits(image.directory)
+  context.store.count(image.manifest, 'attempt')
   const members = await openMembers(context, sandbox, image)
   try {
     writeBook(context, sandbox, image.manifest.launches)
@@ -50,32 +54,36 @@ export function markRestored(context: Context, sandbox: Sandbox, checkpoint: num
   const nodes = [...new Set(sandbox.nodes)].join(', ')
   context.catalogue.events.add(sandbox.run.id, Date.now(), 'restored', { checkpoint, node: context.node, nodes: sandbox.nodes, seconds })
   sandbox.link?.send('say', { text: `continued from checkpoint ${checkpoint} on ${nodes}` })
+  watchSettling(context, sandbox, checkpoint)
   armDeadline(context, sandbox)
 }
 
 /**
- * Continues a run from its newest checkpoint that can be restored; older ones are tried in turn. When none can, the job is
- * held with a comment: it is never started afresh over its own results, and never tried for ever.
+ * Continues a run from its newest checkpoint that can be restored; older ones are tried in turn. When none can, the job goes the
+ * way that actions/ways-back.ts finds.
+ * @param earlier what went wrong just before, in this sandbox
  */
-export async function restore(context: Context, sandbox: Sandbox): Promise<void> {
+export async function restore(context: Context, sandbox: Sandbox, earlier: readonly FailedImage[] = []): Promise<void> {
   await exclusively(sandbox, async () => {
-    let last: StintError | undefined
-    for (const image of restorableImages(context, sandbox.run.job_id, sandbox.run.uid, sandbox.restarts)) {
+    const { job_id: job, uid } = sandbox.run
+    const failed = [...earlier, ...unreadableWays(context, sandbox)]
+    for (const image of restorableImages(context, job, uid, sandbox.restarts)) {
       const started = Date.now()
       try {
         await restoreImage(context, sandbox, image)
         markRestored(context, sandbox, image.manifest.checkpoint, (Date.now() - started) / 1000)
         return
       } catch (error) {
-        last = asStintError(error)
-        context.log.error({ err: last, job: sandbox.run.job_id, checkpoint: image.manifest.checkpoint, ...last.details }, 'restore failed')
-        context.catalogue.events.add(sandbox.run.id, Date.now(), 'restore-failed', { checkpoint: image.manifest.checkpoint, code: last.code, message: last.message, hint: last.hint })
+        failed.push(recordFailedWay(context, sandbox, image, asStintError(error)))
       }
     }
-    const error = last ?? new StintError('E_NO_CHECKPOINT', 'no sealed checkpoint is left')
-    context.catalogue.runs.setError(sandbox.run.id, error.code, `${error.message}. ${error.hint}`)
-    sandbox.link?.send('say', { text: `the job could not be continued and is held: ${error.message}` })
-    await parkJob(context, sandbox.run.job_id, error)
-    sandbox.link?.send('release', { status: 1 })
+    await takeNextWay(context, sandbox, failed)
   })
+}
+
+/** The same once what is left of an earlier try has been ended, on all members. */
+export async function restoreAgain(context: Context, sandbox: Sandbox, earlier: readonly FailedImage[] = []): Promise<void> {
+  const members = await membersOf(context, sandbox)
+  await Promise.allSettled(members.map(async (member) => member.clear()))
+  await restore(context, sandbox, earlier)
 }

@@ -42,7 +42,7 @@ export class Runs {
       .prepare(
         `INSERT INTO runs (id, job_id, uid, gid, user, options, hostname, address, script, outputs, history, created_at, hosts, network, launches)
          VALUES (@id, @job_id, @uid, @gid, @user, @options, @hostname, @address, @script, @outputs, @history, @created_at, @hosts, @network, @launches)
-         ON CONFLICT (id) DO UPDATE SET outputs = excluded.outputs, history = excluded.history, launches = excluded.launches, ended_at = NULL, wait_status = NULL`,
+         ON CONFLICT (id) DO UPDATE SET job_id = excluded.job_id, outputs = excluded.outputs, history = excluded.history, launches = excluded.launches, ended_at = NULL, wait_status = NULL`,
       )
       .run(run)
   }

@@ -5,6 +5,7 @@ import { checkpointCommand } from './checkpoint.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
 import { imagesCommand } from './images.ts'
+import { reclaimCommand } from './reclaim.ts'
 import { statusCommand } from './status.ts'
 
 /** Every verb takes --json, before and after it; errors come back as CommanderError. */
@@ -23,7 +24,7 @@ export function makeProgram(): Command {
     .option('--json', 'machine-readable output', false)
     .option('--socket <path>', "the daemon's socket", settings.paths.socket.default)
     .configureOutput({ outputError: (text, write) => { write(`stint: E_BAD_REQUEST: ${text.replace(/^error: /, '')}`) } })
-  for (const add of [statusCommand, checkpointCommand, imagesCommand, checkCommand, doctorCommand, configCommand]) add(program)
+  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, doctorCommand, configCommand]) add(program)
   finish(program)
   return program
 }

@@ -15,6 +15,8 @@ const bounds = {
   '0 or a whole number from 1280 to 65535': (value) => value === 0 || isWholeNumber(value, 1280, 65535),
   'a port number': (value) => isWholeNumber(value, 1, 65535),
   'a user name': (value) => typeof value === 'string' && /^[a-z_][a-z0-9_-]*$/i.test(value),
+  '"hold" or "start"': (value) => value === 'hold' || value === 'start',
+  '"never" or "asked"': (value) => value === 'never' || value === 'asked',
   '0 or more': (value) => typeof value === 'number' && value >= 0,
 } as const satisfies Record<string, (value: unknown) => boolean>
 
@@ -50,11 +52,16 @@ export const settings = {
     nft: { default: '/usr/sbin/nft', must: 'an absolute path', doc: 'nftables' },
     tar: { default: '/usr/bin/tar', must: 'an absolute path', doc: 'GNU tar' },
     scontrol: { default: '/usr/bin/scontrol', must: 'an absolute path', doc: 'Slurm' },
+    sbatch: { default: '/usr/bin/sbatch', must: 'an absolute path', doc: 'Slurm' },
     srun: { default: '/usr/bin/srun', must: 'an absolute path', doc: 'Slurm; starts the other members of jobs over several nodes' },
   },
   store: {
     path: { default: '/var/lib/stint/store', must: 'an absolute path', doc: 'image store; on a shared file system, or jobs can only continue on the same node' },
+    keep_checkpoints: { default: 2, must: 'a whole number from 1', doc: 'sealed checkpoints kept per run: the newest, and those to fall back on' },
     keep_days: { default: 7, must: '0 or more', doc: 'images of runs that did not end well are kept so long' },
+    keep_finished_days: { default: 0, must: '0 or more', doc: 'images of runs that came to their own end or were cancelled are kept so long; 0 removes them at once' },
+    quota_gb: { default: 0, must: '0 or more', doc: 'images of all users may take so much, 10^9 bytes; 0 sets no limit' },
+    user_quota_gb: { default: 0, must: '0 or more', doc: 'images of one user may take so much, 10^9 bytes; 0 sets no limit' },
   },
   files: {
     shared_paths: { default: [], must: 'absolute paths', doc: 'directories that are the same on every node whatever their file system says' },
@@ -82,7 +89,10 @@ export const settings = {
   },
   restore: {
     timeout_seconds: { default: 900, must: '1 or more', doc: 'a restore that takes longer is given up' },
-    attempts: { default: 3, must: 'a whole number from 1', doc: 'tries of one checkpoint over all nodes before the job is held' },
+    attempts: { default: 3, must: 'a whole number from 1', doc: 'tries of one checkpoint over all nodes before an older one is taken, or the job is held' },
+    settle_seconds: { default: 10, must: '0 or more', doc: 'a program that crashes within so long after its restore is restored again; one that lives longer has come through' },
+    moves: { default: 8, must: '0 or more', doc: 'nodes that a checkpoint may leave, over all its tries, because their CPU lacks what the program may use' },
+    fallback: { default: 'hold', must: '"hold" or "start"', doc: 'when no checkpoint can be restored and the job does not say: hold it, or run its script from the start' },
   },
   cluster: {
     ssh_port: { default: 22, must: 'a port number', doc: 'of sshd on the other nodes' },
@@ -97,6 +107,7 @@ export const settings = {
   },
   slurm: {
     timeout_seconds: { default: 15, must: '1 or more', doc: 'for one scontrol call' },
+    resubmit: { default: 'never', must: '"never" or "asked"', doc: 'whether a job that may not be requeued goes on as a new job of its owner when it asks for that (--stint=continue=submit)' },
     requeue_retry_seconds: { default: 5, must: '1 or more', doc: 'between tries of a requeue that Slurm did not accept' },
   },
 } as const satisfies Record<string, Record<string, Setting>>

@@ -17,7 +17,7 @@ export interface ErrorKind {
 export const errorKinds = {
   E_BAD_REQUEST: { http: 400, exit: 2, retryable: false, hint: 'See `stint --help` or /v1/openapi.json for what is accepted.' },
   E_NO_SUCH_ROUTE: { http: 404, exit: 2, retryable: false, hint: '/v1/openapi.json lists what can be asked for; stint and stintd should be of one version.' },
-  E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass, norollback=PATTERN[:PATTERN...].' },
+  E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass, norollback=PATTERN[:PATTERN...], fallback=hold|start, continue=requeue|submit.' },
   E_BAD_CONFIG: { http: 500, exit: 78, retryable: false, hint: 'Correct /etc/stint/stint.toml; `stint config show` lists every key.' },
   E_FORBIDDEN: { http: 403, exit: 77, retryable: false, hint: 'You can see and act on your own jobs only; root may act on all.' },
   E_NO_SUCH_JOB: { http: 404, exit: 3, retryable: false, hint: 'Check the job id with squeue; the job must have been submitted with --stint.' },
@@ -34,6 +34,9 @@ export const errorKinds = {
   E_ROLLBACK: { http: 500, exit: 6, retryable: false, hint: 'An older checkpoint is tried where there is one. If the job is held: put the file back by hand as the message says, then `scontrol release JOB`.' },
   E_STORE_UNUSABLE: { http: 507, exit: 7, retryable: true, hint: 'The image store must be a directory of root, mode 0700, writable and mounted; see `stint doctor`.' },
   E_STORE_FULL: { http: 507, exit: 7, retryable: true, hint: 'Free space in the image store (`stint images` shows who uses it) or enlarge it.' },
+  E_STORE_QUOTA: { http: 507, exit: 7, retryable: true, hint: 'Remove images of jobs that are over (`stint reclaim`), or ask your admin for a larger store.quota_gb or store.user_quota_gb.' },
+  E_CPU_UNFIT: { http: 500, exit: 6, retryable: false, hint: 'The program may use instructions that this node has not got. Ask for nodes like the first one (--constraint, --partition), then `scontrol release JOB`.' },
+  E_CRASHED: { http: 500, exit: 6, retryable: false, hint: 'The program crashed right after it was restored. `stint status JOB` on its last node lists every try; `scontrol release JOB` tries them all again.' },
   E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },
   E_NO_CHECKPOINT: { http: 404, exit: 8, retryable: false, hint: 'No sealed checkpoint of this job can be restored; `stint images JOB` lists what is there.' },
   E_NETWORK: { http: 500, exit: 70, retryable: false, hint: 'The nodes of this job cannot be joined in a private network; see "The network of jobs over several nodes" in docs/operations.md.' },

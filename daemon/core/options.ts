@@ -8,18 +8,24 @@ export interface RunOptions {
   readonly signal: 'doorbell' | 'pass'
   /** Files that no restore may put back: glob patterns between colons, of whole paths or (without a slash) of names. */
   readonly norollback: string
+  /** When no checkpoint can be restored: hold the job, or run its script from the start; undefined: as the site has it. */
+  readonly fallback: 'hold' | 'start' | undefined
+  /** `submit`: a job that Slurm may not requeue goes on as a new one. */
+  readonly continue: 'requeue' | 'submit'
 }
 
-export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', norollback: '' }
+export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', norollback: '', fallback: undefined, continue: 'requeue' }
 
 /**
  * A key has a list of words, or a free value that an expression matches as a whole. The plugin has the same table
  * (plugins/spank/options.c); expressions use only what POSIX and JavaScript read alike.
  */
-export const knownOptions: { readonly [K in keyof RunOptions]: readonly RunOptions[K][] | RegExp } = {
+export const knownOptions: { readonly [K in keyof RunOptions]: readonly NonNullable<RunOptions[K]>[] | RegExp } = {
   net: ['private', 'host'],
   signal: ['doorbell', 'pass'],
   norollback: /^(\/[^:]*|[^/:]+)(:(\/[^:]*|[^/:]+))*$/,
+  fallback: ['hold', 'start'],
+  continue: ['requeue', 'submit'],
 }
 
 function accepts(key: string, value: string): boolean {

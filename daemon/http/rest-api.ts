@@ -1,6 +1,7 @@
 import type { Context } from '../actions/context.ts'
 import { addDoctorRoutes } from './routes/doctor.ts'
 import { addImageRoutes } from './routes/images.ts'
+import { addReclaimRoutes } from './routes/reclaim.ts'
 import { addRunRoutes } from './routes/runs.ts'
 import { permissions } from './schemas.ts'
 import { makeApi, serve, type Api } from './server.ts'
@@ -10,6 +11,7 @@ export async function makeRestApi(context: Context): Promise<Api> {
   return makeApi(context, { title: 'Stint', about: 'REST API of stintd on its Unix socket.', permissions }, (api) => {
     addRunRoutes(api, context)
     addImageRoutes(api, context)
+    addReclaimRoutes(api, context)
     addDoctorRoutes(api, context)
   })
 }

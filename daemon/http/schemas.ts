@@ -93,11 +93,22 @@ export type CheckView = Static<typeof CheckView>
 export const FindingView = Type.Object({ subject: Type.String(), verdict: Type.Union([Type.Literal('ok'), Type.Literal('warning'), Type.Literal('fault')]), found: Type.String(), remedy: Type.String() })
 export type FindingView = Static<typeof FindingView>
 
+export const ReclaimView = Type.Object({
+  job: Type.Integer(),
+  run: Type.String(),
+  user: Nullable(Type.String()),
+  what: Type.Union([Type.Literal('images'), Type.Literal('unfinished')]),
+  bytes: Type.Number(),
+  reason: Type.String(),
+})
+export type ReclaimView = Static<typeof ReclaimView>
+
 /** Slurm's job ids have 32 bits. */
 const JobId = Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 })
 
 export const JobParams = Type.Object({ job: JobId }, { additionalProperties: false })
 export const CheckpointRequest = Type.Object({ keepRunning: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
+export const ReclaimRequest = Type.Object({ dryRun: Type.Optional(Type.Boolean()), now: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
 export const ImagesQuery = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
 
 /** The daemon of a node, to others. */

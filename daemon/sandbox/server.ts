@@ -1,4 +1,5 @@
-import { createServer, type Socket } from 'node:net'
+import { createServer } from 'node:net'
+import { answerHook } from '../actions/answer-hook.ts'
 import { attachGuard } from '../actions/recover.ts'
 import { openMember } from '../actions/open-member.ts'
 import { openSandbox } from '../actions/open-sandbox.ts'
@@ -11,7 +12,10 @@ import { GuardLink } from './link.ts'
 async function takeFirst(context: Context, link: GuardLink, message: Message): Promise<void> {
   if (message.verb === 'open') await (message.words.has('member') ? openMember : openSandbox)(context, link, message)
   else if (message.verb === 'attach') await attachGuard(context, link, message)
-  else {
+  else if (link.peer.uid === 0 && (message.verb === 'prolog' || message.verb === 'epilog')) {
+    link.close()
+    await answerHook(context, message)
+  } else {
     context.log.warn({ verb: message.verb, peer: link.peer }, 'neither open nor attach')
     link.close()
   }
@@ -19,11 +23,11 @@ async function takeFirst(context: Context, link: GuardLink, message: Message): P
 
 /** Listens for task processes and guards. Its end cuts their connections: guards live as long as jobs, and reconnect. */
 export async function serveSandboxes(context: Context): Promise<AsyncDisposable> {
-  const sockets = new Set<Socket>()
+  const links = new Set<GuardLink>()
   const server = createServer((socket) => {
-    sockets.add(socket)
-    socket.once('close', () => { sockets.delete(socket) })
     const link = new GuardLink(socket, context.log)
+    links.add(link)
+    socket.once('close', () => { links.delete(link) })
     link.onMessage = (message) => {
       takeFirst(context, link, message).catch((error: unknown) => {
         context.log.error({ err: error, verb: message.verb, peer: link.peer }, 'sandbox connection')
@@ -35,7 +39,11 @@ export async function serveSandboxes(context: Context): Promise<AsyncDisposable>
   return {
     [Symbol.asyncDispose]: async () => {
       const closed = listening[Symbol.asyncDispose]()
-      for (const socket of sockets) socket.destroy()
+      // The catalogue is closed next: nobody may look for a guard any more.
+      for (const link of links) {
+        link.onClose = undefined
+        link.close()
+      }
       await closed
     },
   }

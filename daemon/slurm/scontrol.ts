@@ -1,4 +1,5 @@
 import { StintError, asStintError } from '../core/errors.ts'
+import { isSlurmctldAbsent } from '../core/slurm-absence.ts'
 import type { CommandRunner } from '../linux/command.ts'
 
 /** What the daemon wants to know of a job; times in seconds since 1970. */
@@ -12,6 +13,10 @@ export interface SlurmJob {
   readonly preemptTime: number | undefined
   readonly nodes: string
   readonly batchHost: string | undefined
+  readonly partition: string
+  /** Nodes the user asked for and asked not to have, as host lists; empty when none. */
+  readonly requiredNodes: string
+  readonly excludedNodes: string
   /** What root has noted on the job (AdminComment); empty when nothing. */
   readonly adminComment: string
 }
@@ -52,6 +57,11 @@ function ownFields(text: string, jobId: number): string {
   return fields
 }
 
+/** A host list; scontrol prints (null) for none. */
+function listOf(text: string | undefined): string {
+  return text === undefined || text === '(null)' ? '' : text
+}
+
 /**
  * Reads `scontrol show job -o ID` (a line of Key=Value words for each job).
  * @throws StintError E_SLURM when it is not told unmistakably
@@ -69,6 +79,9 @@ export function parseJob(text: string, jobId: number): SlurmJob {
     preemptTime: parseSlurmTime(fields.get('PreemptTime')),
     nodes: fields.get('NodeList') ?? '',
     batchHost: fields.get('BatchHost'),
+    partition: fields.get('Partition') ?? '',
+    requiredNodes: listOf(fields.get('ReqNodeList')),
+    excludedNodes: listOf(fields.get('ExcNodeList')),
     adminComment: /\sAdminComment=(.*?)(?=\s[A-Za-z/:_]+=|\s*$)/.exec(recordsOf(text, jobId).join(''))?.[1] ?? '',
   }
 }
@@ -91,6 +104,9 @@ export function parseConfig(text: string): ReadonlyMap<string, string> {
   }))
 }
 
+/** scontrol itself tries for a minute and longer to reach a slurmctld that is away. */
+const hurrySeconds = 3
+
 export class Scontrol {
   readonly #commands: CommandRunner
   readonly #program: string
@@ -104,9 +120,13 @@ export class Scontrol {
   }
 
   async #call(...args: string[]): Promise<string> {
+    return this.#callWithin(this.#timeoutSeconds, ...args)
+  }
+
+  async #callWithin(timeoutSeconds: number, ...args: string[]): Promise<string> {
     try {
       // SLURM_TIME_FORMAT unset: the standard form that parseSlurmTime reads.
-      return (await this.#commands.run([this.#program, ...args], { timeoutSeconds: this.#timeoutSeconds })).stdout
+      return (await this.#commands.run([this.#program, ...args], { timeoutSeconds })).stdout
     } catch (cause) {
       throw new StintError('E_SLURM', asStintError(cause).message, { cause })
     }
@@ -115,6 +135,16 @@ export class Scontrol {
   /** @throws StintError E_SLURM when slurmctld does not answer or does not know the job */
   async showJob(jobId: number): Promise<SlurmJob> {
     return parseJob(await this.#call('show', 'job', '-o', String(jobId)), jobId)
+  }
+
+  /** The same for somebody in a hurry: undefined when slurmctld has not answered after a few seconds. @throws StintError E_SLURM for what it refuses */
+  async showJobSoon(jobId: number): Promise<SlurmJob | undefined> {
+    try {
+      return parseJob(await this.#callWithin(hurrySeconds, 'show', 'job', '-o', String(jobId)), jobId)
+    } catch (error) {
+      if (isSlurmctldAbsent(asStintError(error).message)) return undefined
+      throw error
+    }
   }
 
   /** The job, or undefined when slurmctld has forgotten it. @throws StintError E_SLURM when slurmctld does not answer */
@@ -138,14 +168,40 @@ export class Scontrol {
     await this.#call('update', `jobid=${jobId}`, `comment=${comment}`)
   }
 
+  /** Lets a held job go. */
+  async release(jobId: number): Promise<void> {
+    await this.#call('release', String(jobId))
+  }
+
+  /** Keeps a pending job off these nodes; replaces what was excluded before. */
+  async excludeNodes(jobId: number, nodes: readonly string[]): Promise<void> {
+    await this.#call('update', `jobid=${jobId}`, `excnodelist=${nodes.join(',')}`)
+  }
+
+  /** Nodes of a partition. */
+  async nodesOf(partition: string): Promise<string[]> {
+    const text = await this.#call('show', 'partition', '-o', partition)
+    return this.hostNames(listOf(/\sNodes=(\S*)/.exec(text)?.[1]))
+  }
+
+  /** What scontrol prints of a job for people, a field or a few on each line. */
+  async showText(jobId: number): Promise<string> {
+    return this.#call('show', 'job', String(jobId))
+  }
+
+  /** The text of a job's batch script. */
+  async batchScript(jobId: number): Promise<string> {
+    return this.#call('write', 'batch_script', String(jobId), '-')
+  }
+
   /** Notes something on a job where only root can; it stays over requeues. */
   async setAdminComment(jobId: number, comment: string): Promise<void> {
     await this.#call('update', `jobid=${jobId}`, `admincomment=${comment}`)
   }
 
-  /** Names of a host list such as `n[1-3,7]`, in its order. */
+  /** Names of a host list such as `n[1-3,7]`, in its order; none of an empty one. */
   async hostNames(list: string): Promise<string[]> {
-    return (await this.#call('show', 'hostnames', list)).split('\n').filter((name) => name !== '')
+    return list === '' ? [] : (await this.#call('show', 'hostnames', list)).split('\n').filter((name) => name !== '')
   }
 
   /** Where a node is reached (NodeAddr): remembered, since slurm.conf changes with a restart of everything. */

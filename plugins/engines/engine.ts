@@ -64,6 +64,8 @@ export interface Engine {
   readonly name: string
   version(): Promise<string>
   startDump(request: DumpRequest): Promise<RunningDump>
+  /** Whether this node's CPU can go on with an image. @throws StintError E_CPU_UNFIT */
+  assertFits(directory: string): Promise<void>
   startRestore(request: RestoreRequest): Promise<RunningRestore>
   /** Gives it the word when it comes to its barrier. */
   answerOrphan(orphan: OrphanedEngine): Promise<void>

@@ -41,6 +41,26 @@ _Noreturn void guard_end(struct guard *self, int wait_status, bool is_own_end)
     end_like(wait_status);
 }
 
+/* Whether a root that ends so soon after its restore is the end of the job, the daemon knows. */
+static void root_ended(struct guard *self, int status)
+{
+    char line[64];
+    if (now_ms() >= self->settled)
+        guard_end(self, status, true);
+    self->ended = true;
+    self->end_status = status;
+    self->end_due = now_ms() + END_ANSWER_MS;
+    snprintf(line, sizeof line, "ended status=%d", status);
+    if (!guard_tell(self, line))
+        guard_end(self, status, true);
+}
+
+void guard_settle_end(struct guard *self, long long now)
+{
+    if (self->ended && (now >= self->end_due || self->daemon < 0))
+        guard_end(self, self->end_status, true);
+}
+
 static void take_message(struct guard *self, const struct internal_message *message)
 {
     switch (message->kind) {
@@ -61,7 +81,8 @@ static void take_message(struct guard *self, const struct internal_message *mess
         (void)guard_tell(self, "killed");
         break;
     case ROOT_ENDED:
-        guard_end(self, message->value, true);
+        root_ended(self, message->value);
+        break;
     default:
         break;
     }
@@ -104,6 +125,8 @@ static int timeout_of(const struct guard *self)
     long long next = guard_next_due(self);
     if (self->daemon < 0 && (next < 0 || self->next_try < next))
         next = self->next_try;
+    if (self->ended && (next < 0 || self->end_due < next))
+        next = self->end_due;
     if (next < 0)
         return -1;
     long long left = next - now_ms();
@@ -146,6 +169,7 @@ int guard_main(const char *line)
             guard_take_daemon(&self);
         long long now = now_ms();
         guard_settle_overdue(&self, now);
+        guard_settle_end(&self, now);
         if (self.daemon < 0)
             guard_without_daemon(&self, now);
     }

@@ -15,6 +15,7 @@
 #define PENDING_MAX 16
 #define SEND_MS 200
 #define RECONNECT_MS 500
+#define END_ANSWER_MS 5000 /* silence means: as without us, the payload's end is the job's */
 #define RESCUE_KILLED_MS 60000
 #define RESCUE_RESTORE_MS 120000
 #define RESCUE_AGAIN_MS 30000
@@ -34,6 +35,9 @@ struct guard {
     pid_t pid1; /* 0: reaped */
     int doorbell;
     bool restoring, held, killed;
+    bool ended; /* root has ended soon after a restore; the daemon says what that means */
+    int end_status;
+    long long settled, end_due; /* a root that ends before `settled` is asked about, until `end_due` */
     long long next_try, next_rescue; /* only while there is no daemon */
     struct pending pending[PENDING_MAX];
     struct line_reader reader;
@@ -43,6 +47,9 @@ struct guard {
 void guard_to_pid1(enum internal_kind kind, int value);
 /* Ends the sandbox, then this process with the status; tells the daemon before when that is the payload's own end. */
 _Noreturn void guard_end(struct guard *self, int wait_status, bool is_own_end);
+
+/* What a root's end becomes when nobody says anything else in time. */
+void guard_settle_end(struct guard *self, long long now);
 
 /* guard_daemon.c */
 bool guard_tell(struct guard *self, const char *line);

@@ -43,11 +43,19 @@ static void take_line(struct guard *self, const char *line)
         guard_to_pid1(UNHOLD, 0);
     } else if (line_is(line, "restored")) {
         self->restoring = false;
+        long long settle = line_number(line, "settle", 0) * 1000;
+        self->settled = now_ms() + settle;
+        guard_to_pid1(SETTLE, (int)settle);
         guard_to_pid1(RESTORED, 0);
     } else if (line_is(line, "wake") && line_number(line, "pid", 0) > 1) {
         guard_to_pid1(WAKE, (int)line_number(line, "pid", 0));
     } else if (line_is(line, "say") && line_value(line, "text", 0, text, sizeof text)) {
         dprintf(STDERR_FILENO, "stint: %s\n", text);
+    } else if (line_is(line, "end") && self->ended) {
+        guard_end(self, self->end_status, true);
+    } else if (line_is(line, "again") && self->ended) {
+        self->ended = false; /* The daemon restores the payload once more, or another checkpoint. */
+        self->restoring = true;
     } else if (line_is(line, "release")) {
         guard_end(self, ((int)line_number(line, "status", 0) & 0xff) << 8, false);
     }

@@ -19,12 +19,13 @@ enum internal_kind {
     HOLD,         /* a root killed by a signal is a dump from now on; answered by HELD */
     UNHOLD,       /* answered by UNHELD, or by ROOT_ENDED when root was killed meanwhile */
     RESTORED,     /* the payload that CRIU made is the real one */
+    SETTLE,       /* value: milliseconds; a root that ends within them ends no job before the guard's word */
     WAKE,         /* value: PID inside; it gets SIGURG, which does nothing to a process that does not wait for it */
     /* pid1 to guard */
     HELD,
     UNHELD,
     SIGNAL_SEEN, /* value: signal number; Slurm signalled the whole step */
-    ROOT_ENDED,  /* value: wait status; pid1 ends */
+    ROOT_ENDED,  /* value: wait status; pid1 ends, but stays while it settles */
     ROOT_KILLED, /* value: wait status; held, pid1 stays */
 };
 

@@ -98,7 +98,12 @@ int line_receive(int fd, struct line_reader *reader, char line[LINE_MAX_BYTES])
         return 1;
     if (reader->length == sizeof reader->text)
         return -1;
-    ssize_t n = recv(fd, reader->text + reader->length, sizeof reader->text - reader->length, 0);
+    char *end = reader->text + reader->length;
+    /* No byte beyond the line is taken: the plugin's successor, the guard, reads the next ones. */
+    ssize_t n = recv(fd, end, sizeof reader->text - reader->length, MSG_PEEK);
+    const char *newline = n > 0 ? memchr(end, '\n', (size_t)n) : NULL;
+    if (n > 0)
+        n = recv(fd, end, newline != NULL ? (size_t)(newline - end) + 1 : (size_t)n, 0);
     if (n < 0 && errno == EINTR)
         return 0;
     if (n <= 0)

@@ -20,6 +20,8 @@ static const struct option {
     {.key = "net", .words = {"private", "host"}},
     {.key = "signal", .words = {"doorbell", "pass"}},
     {.key = "norollback", .form = "PATTERN[:PATTERN...]", .expression = "^(/[^:]*|[^/:]+)(:(/[^:]*|[^/:]+))*$"},
+    {.key = "fallback", .words = {"hold", "start"}},
+    {.key = "continue", .words = {"requeue", "submit"}},
 };
 
 #define KNOWN_COUNT (sizeof known / sizeof *known)

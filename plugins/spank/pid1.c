@@ -9,12 +9,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "internal.h"
 #include "roles.h"
 
 struct pid1 {
     bool held, live; /* live: root is the payload, not one of CRIU's attempts */
     bool ended;
+    long long settled; /* when a restored root counts as one that came through */
     int status;
 };
 
@@ -34,7 +36,9 @@ static void conclude(struct pid1 *self)
         return;
     }
     say(ROOT_ENDED, self->status);
-    _exit(0);
+    if (now_ms() >= self->settled)
+        _exit(0);
+    self->live = false; /* Another attempt may follow. */
 }
 
 static void reap(struct pid1 *self)
@@ -82,6 +86,9 @@ static void take_message(struct pid1 *self)
         self->held = false;
         conclude(self);
         say(UNHELD, 0);
+        break;
+    case SETTLE:
+        self->settled = now_ms() + message.value;
         break;
     case RESTORED:
         self->live = true;

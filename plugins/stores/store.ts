@@ -31,6 +31,26 @@ export interface StoredImage {
   readonly manifest: Manifest
 }
 
+/** A checkpoint's directory that holds no readable manifest where one should be. */
+export interface UnreadableImage {
+  readonly run: string
+  readonly checkpoint: number
+  readonly directory: string
+}
+
+/** A checkpoint in the making, or what is left of one. */
+export interface UnfinishedImage {
+  readonly job: number
+  readonly run: string
+  /** Of its coordinator. */
+  readonly node: string
+  readonly checkpoint: number
+  readonly bytes: number
+  /** When anything in it was last written, milliseconds since 1970. */
+  readonly writtenAt: number
+  readonly directory: string
+}
+
 /** Where images live. A site may bring another one. */
 export interface ImageStore {
   readonly name: string
@@ -50,13 +70,37 @@ export interface ImageStore {
   list(job?: number): StoredImage[]
   /** One sealed image, or undefined where there is none. */
   find(key: ImageKey): StoredImage | undefined
-  /** Compares every file with the manifest. @throws StintError E_IMAGE_DAMAGED */
+  /** Published checkpoints of a job that `list` passes over because their manifests cannot be read. */
+  unreadable(job: number): UnreadableImage[]
+  /** The highest number that a checkpoint of this run has, readable or not; 0 without any. */
+  highestNumber(job: number, run: string): number
+  /**
+   * Compares every file with the manifest. What was compared a short time ago and has not been touched since is not read again;
+   * calls at the same time share one reading.
+   * @throws StintError E_IMAGE_DAMAGED
+   */
   verify(image: StoredImage): Promise<void>
   /** Removes one checkpoint, published or not. */
   remove(key: CheckpointKey): void
   removeRun(job: number, run: string): void
-  /** Notes that a checkpoint is about to be restored. @returns how often that was, this time included */
-  countAttempt(key: CheckpointKey): number
+  /** Moves a run's images to another job of the same owner, as made before that job's first start. */
+  handOver(job: number, run: string, to: number): void
+  /** Notes that a run has come to its own end. */
+  markFinished(job: number, run: string): void
+  /** When it did, milliseconds since 1970; undefined while it has not. */
+  finishedAt(job: number, run: string): number | undefined
+  /**
+   * Notes that a checkpoint is about to be restored (`attempt`), or leaves a node that it does not fit (`move`).
+   * @returns how often that was, this time included
+   */
+  count(key: CheckpointKey, what: 'attempt' | 'move'): number
+  /** How often that was. */
+  counted(key: CheckpointKey, what: 'attempt' | 'move'): number
+  /** Forgets attempts and moves: one of them came through, or somebody wants it tried again. */
+  clearAttempts(key: CheckpointKey): void
+  /** Checkpoints in the making on any node. */
+  unfinished(): UnfinishedImage[]
+  removeUnfinishedImage(image: UnfinishedImage): void
   /** Removes unfinished checkpoints that this node coordinated. */
   removeUnfinished(): number
 }

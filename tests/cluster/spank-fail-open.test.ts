@@ -206,6 +206,23 @@ describe('once the sandbox stands', () => {
     }
   }, minute)
 
+  test('a root that ends soon after a restore is asked about: the daemon says what that was, silence and a lost daemon mean the end', async () => {
+    for (const [answer, exitCode] of [['end', '3:0'], ['again\nrelease status=1', '1:0'], ['', '3:0'], [undefined, '3:0']] as const) {
+      const daemon = await FakeDaemon.start(node, 'start')
+      try {
+        const job = await start('echo ready; while [ ! -e go ]; do sleep 0.1; done')
+        daemon.say('restored settle=60')
+        await on('ctl', `sleep 0.5; touch ${job.directory}/go`)
+        await daemon.untilHeard(/^ended status=768$/m)
+        if (answer === undefined) await daemon[Symbol.asyncDispose]()
+        else if (answer !== '') daemon.say(answer)
+        await expectInSandbox(await job.end(), exitCode)
+      } finally {
+        await daemon[Symbol.asyncDispose]()
+      }
+    }
+  }, 2 * minute)
+
   test('a guard that is killed takes the whole sandbox with it', async () => {
     const result = await withDaemon('start', async () => {
       const job = await start('echo ready; setsid sleep 60 & sleep 60')

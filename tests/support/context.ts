@@ -15,7 +15,9 @@ import { defaultOptions } from '../../daemon/core/options.ts'
 import { noFaults } from '../../daemon/core/fault-points.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { SandboxNetwork } from '../../daemon/linux/network.ts'
+import { Sbatch } from '../../daemon/slurm/sbatch.ts'
 import { Scontrol } from '../../daemon/slurm/scontrol.ts'
+import { CpuRecord } from '../../plugins/engines/criu/cpuinfo.ts'
 import { CriuEngine } from '../../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../../plugins/stores/posix/store.ts'
 
@@ -50,7 +52,7 @@ export function makeContext(): TestContext {
   const missing = '/nonexistent/program'
   const config = resolveConfig({
     paths: { socket: join(folder, 's.sock'), peer_socket: join(folder, 'peer.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
-    programs: { criu: missing, nsenter: missing, unshare: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, scontrol },
+    programs: { criu: missing, nsenter: missing, unshare: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, sbatch: missing, scontrol },
     store: { path: join(folder, 'store') },
   })
   const logged: Record<string, unknown>[] = []
@@ -62,7 +64,8 @@ export function makeContext(): TestContext {
   const context: Context = {
     config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, scontrol, 5),
-    engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }),
+    sbatch: new Sbatch(commands, config.programs, 5),
+    engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }, new CpuRecord(commands, config.programs.criu, join(folder, 'cpu'))),
     network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
     store: new PosixStore(config.store.path),
     peers, expected: new Map(), cluster: new PeerDaemons(peers, { checkpointSeconds: 5, restoreSeconds: 5 }, (node) => Promise.resolve(node)), postOffice: (...args) => new PostOffice(...args),
@@ -81,7 +84,7 @@ export function makeContext(): TestContext {
       run_id: run.id, member: 0, restarts: 1, node: 'n1', state: 'opening', guard_pid: 1, guard_start: 1, payload_cgroup: '/c', end_time: 99_000, restore_from: null, opened_at: 1, nodes: '["n1"]', coordinator: null,
     })
     catalogue.members.move(id, 'running', 1)
-    const sandbox: Sandbox = { memberId: id, run, options: defaultOptions, restarts: 1, pid1: process.pid, link: undefined, member: 0, hosts: ['n1'], nodes: ['n1'], network: undefined, coordinator: undefined, ...freshSandbox() }
+    const sandbox: Sandbox = { memberId: id, run, options: defaultOptions, restarts: 1, pid1: process.pid, link: undefined, member: 0, hosts: ['n1'], nodes: ['n1'], network: undefined, coordinator: undefined, ...freshSandbox(), requeue: true }
     context.sandboxes.set(job, sandbox)
     return sandbox
   }

@@ -112,7 +112,7 @@ describe('stint', () => {
     const wrong = join(made.folder, 'wrong.toml')
     writeFileSync(wrong, '[store]\npaht = "/shared/x"\n')
     const [shown, json, refused] = await Promise.all([stint('config', 'show', '--config', file), stint('config', 'show', '--json', '--config', file), stint('config', 'show', '--config', wrong)])
-    expect([shown.exitCode, shown.stdout]).toEqual([0, expect.stringContaining('\npath = "/shared/x"\n# images of runs')])
+    expect([shown.exitCode, shown.stdout]).toEqual([0, expect.stringContaining('\npath = "/shared/x"\n# sealed checkpoints')])
     expect(JSON.parse(json.stdout)).toEqual(resolveConfig({ store: { path: '/shared/x' } }))
     expect([refused.exitCode, refused.stderr]).toEqual([78, `stint: E_BAD_CONFIG: unknown key store.paht; did you mean store.path?\n  ${errorKinds.E_BAD_CONFIG.hint}`])
   })

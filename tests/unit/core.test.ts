@@ -18,6 +18,7 @@ describe('the options of --stint', () => {
     ['net=host,', { ...defaultOptions, net: 'host' }],
     ['norollback=*.log', { ...defaultOptions, norollback: '*.log' }],
     ['norollback=/scratch/**:core.?:/a=b,net=host', { ...defaultOptions, net: 'host', norollback: '/scratch/**:core.?:/a=b' }],
+    ['fallback=start,continue=submit', { ...defaultOptions, fallback: 'start', continue: 'submit' }],
   ])('%j is understood', (text, expected) => {
     expect(parseOptions(text)).toEqual(expected)
   })

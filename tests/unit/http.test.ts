@@ -110,7 +110,7 @@ describe('the kernel\'s word on who asks', () => {
   })
 
   test.each(operations.filter((o) => o.permission === 'own'))('$name shows a stranger nothing', async ({ method, path }) => {
-    expect(await callAs(nobody, method, path)).toEqual({ status: 200, body: [] })
+    expect(await callAs(nobody, method, path, method === 'POST' ? '{}' : '')).toEqual({ status: 200, body: [] })
   })
 
   test.each(operations.filter((o) => o.permission === 'anyone'))('$name is for everybody', async ({ method, path }) => {

@@ -248,7 +248,9 @@ describe('the store', () => {
   test('counts the tries of a checkpoint on whatever node, and its images stay whole', async () => {
     const image = await seal()
     const other = new PosixStore(path)
-    expect([store.countAttempt(manifest), other.countAttempt(manifest), store.countAttempt(manifest)]).toEqual([1, 2, 3])
+    expect([store.count(manifest, 'attempt'), other.count(manifest, 'attempt'), store.count(manifest, 'move')]).toEqual([1, 2, 1])
+    store.clearAttempts(manifest)
+    expect([store.counted(manifest, 'attempt'), other.counted(manifest, 'move')]).toEqual([0, 0])
     await store.verify(image)
     expect(store.list()).toHaveLength(1)
   })

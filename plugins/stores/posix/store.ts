@@ -1,15 +1,19 @@
 import { appendFileSync, chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
-import { Worker } from 'node:worker_threads'
-import { StintError, asStintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
-import type { ImageFile, Manifest } from '../../../daemon/core/manifest.ts'
+import { StintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
+import type { Manifest } from '../../../daemon/core/manifest.ts'
 import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
+import type { CheckpointKey, DraftKey, ImageDraft, ImageKey, ImageStore, StoredImage, UnfinishedImage, UnreadableImage } from '../store.ts'
+import { Hashing } from './hashing.ts'
 import { openManifest, sealManifest } from './manifest-file.ts'
-import type { CheckpointKey, DraftKey, ImageDraft, ImageKey, ImageStore, StoredImage } from '../store.ts'
+import { storeError } from './store-error.ts'
+import { Verifier } from './verifier.ts'
 
 const manifestName = 'manifest.json'
-const attemptsName = 'attempts'
+const finishedName = 'finished'
+/** In a manifest: older than the first start of its job, which so may continue from it. */
+const beforeFirstStart = -1
 const unfinishedPrefix = '.unfinished-'
 
 function checkpointName(checkpoint: number): string {
@@ -25,28 +29,28 @@ function takeOwnership(directory: string): void {
   }
 }
 
-/** Hashes and flushes every file below a directory. */
-class Hashing {
-  readonly #worker: Worker
-  readonly #result: Promise<ImageFile[]>
+function readIfThere(path: string): string | undefined {
+  return unlessMissing(() => readFileSync(path, 'utf8'))
+}
 
-  constructor(directory: string) {
-    this.#worker = new Worker(new URL('hash-worker.ts', import.meta.url), { workerData: directory })
-    this.#result = new Promise((resolve, reject) => {
-      this.#worker.once('message', resolve)
-      this.#worker.once('error', reject)
-      this.#worker.once('exit', () => { reject(new StintError('E_STORE_UNUSABLE', 'hashing ended early')) })
-    })
-    this.#result.catch(() => undefined) // Observed through finish(); a draft that is given up has no reader.
+/** What lies below a directory that may vanish meanwhile. */
+function contents(directory: string): { bytes: number; writtenAt: number } {
+  let [bytes, writtenAt] = [0, 0]
+  const entries = unlessMissing(() => readdirSync(directory, { recursive: true, withFileTypes: true })) ?? []
+  for (const path of [directory, ...entries.map((entry) => join(entry.parentPath, entry.name))]) {
+    const stat = unlessMissing(() => lstatSync(path))
+    if (stat?.isFile() === true) bytes += stat.size
+    writtenAt = Math.max(writtenAt, stat?.mtimeMs ?? 0)
   }
+  return { bytes, writtenAt }
+}
 
-  async finish(): Promise<ImageFile[]> {
-    this.#worker.postMessage('finish')
-    return this.#result
-  }
-
-  async stop(): Promise<void> {
-    await this.#worker.terminate()
+function unlessMissing<T>(look: () => T): T | undefined {
+  try {
+    return look()
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined
+    throw storeError(error)
   }
 }
 
@@ -57,15 +61,6 @@ function newestFirst(images: readonly StoredImage[]): StoredImage[] {
   return images.toSorted(({ manifest: a }, { manifest: b }) => (
     (last.get(b.run) ?? 0) - (last.get(a.run) ?? 0) || a.run.localeCompare(b.run) || b.checkpoint - a.checkpoint || a.member - b.member
   ))
-}
-
-/** ENOSPC and its like as E_STORE_FULL, everything else as E_STORE_UNUSABLE. */
-function storeError(cause: unknown): StintError {
-  const code = systemCode(cause)
-  const message = asStintError(cause).message
-  return code === 'ENOSPC' || code === 'EDQUOT'
-    ? new StintError('E_STORE_FULL', `the image store is full: ${message}`, { cause })
-    : new StintError('E_STORE_UNUSABLE', `the image store cannot be used: ${message}`, { cause })
 }
 
 function removeIfEmpty(directory: string): void {
@@ -83,6 +78,7 @@ function removeIfEmpty(directory: string): void {
 export class PosixStore implements ImageStore {
   readonly name: string
   readonly #path: string
+  readonly #verifier = new Verifier()
 
   constructor(path: string) {
     this.name = path
@@ -175,11 +171,15 @@ export class PosixStore implements ImageStore {
     }
   }
 
+  #checkpointNames(job: number, run: string): string[] {
+    return this.#names(String(job), run).filter((name) => /^\d{4,}$/.test(name))
+  }
+
   list(job?: number): StoredImage[] {
     const images: StoredImage[] = []
     for (const jobName of job === undefined ? this.#names().filter((n) => /^\d+$/.test(n)) : [String(job)]) {
       for (const run of this.#names(jobName)) {
-        for (const checkpoint of this.#names(jobName, run).filter((n) => /^\d{4,}$/.test(n))) {
+        for (const checkpoint of this.#checkpointNames(Number(jobName), run)) {
           for (const member of this.#names(jobName, run, checkpoint)) {
             const image = this.#image(jobName, run, checkpoint, member)
             if (image !== undefined) images.push(image)
@@ -212,18 +212,21 @@ export class PosixStore implements ImageStore {
   }
 
   async verify(image: StoredImage): Promise<void> {
-    const hashing = new Hashing(image.directory)
-    try {
-      const found = new Map((await hashing.finish()).map((file) => [file.path, file]))
-      for (const file of image.manifest.files) {
-        const now = found.get(file.path)
-        if (now?.bytes !== file.bytes || now.xxh128 !== file.xxh128) {
-          throw new StintError('E_IMAGE_DAMAGED', `${file.path} of checkpoint ${image.manifest.checkpoint} is not what was written`, { details: { directory: image.directory } })
-        }
-      }
-    } finally {
-      await hashing.stop()
-    }
+    await this.#verifier.verify(image)
+  }
+
+  unreadable(job: number): UnreadableImage[] {
+    return this.#names(String(job)).flatMap((run) => this.#checkpointNames(job, run).flatMap((name) => {
+      const directory = join(this.#run(job, run), name)
+      // Every member has a manifest: one that cannot be read spoils the checkpoint.
+      const members = this.#names(String(job), run, name).filter((member) => /^m\d+$/.test(member))
+      const readable = members.length > 0 && members.every((member) => this.#readManifest(join(directory, member)) !== undefined)
+      return readable ? [] : [{ run, checkpoint: Number(name), directory }]
+    }))
+  }
+
+  highestNumber(job: number, run: string): number {
+    return Math.max(0, ...this.#checkpointNames(job, run).map(Number))
   }
 
   remove(key: CheckpointKey): void {
@@ -238,25 +241,69 @@ export class PosixStore implements ImageStore {
     removeIfEmpty(join(this.#path, String(job)))
   }
 
-  countAttempt(key: CheckpointKey): number {
-    const file = join(this.#run(key.job, key.run), checkpointName(key.checkpoint), attemptsName)
+  handOver(job: number, run: string, to: number): void {
+    try {
+      const [source, target] = [this.#run(job, run), this.#run(to, run)]
+      mkdirSync(dirname(target), { recursive: true, mode: 0o700 })
+      // Whoever calls again after a crash in between finds what is left to do: the move, then every manifest of its own.
+      if (existsSync(source)) renameSync(source, target)
+      for (const at of [dirname(target), this.#path]) syncPath(at)
+      for (const checkpoint of this.#checkpointNames(to, run)) {
+        for (const member of this.#names(String(to), run, checkpoint)) {
+          const manifest = this.#readManifest(join(target, checkpoint, member))
+          if (manifest?.job === job) writeDurably(join(target, checkpoint, member, manifestName), sealManifest({ ...manifest, job: to, restarts: beforeFirstStart }))
+        }
+      }
+      removeIfEmpty(join(this.#path, String(job)))
+    } catch (error) {
+      throw storeError(error)
+    }
+  }
+
+  markFinished(job: number, run: string): void {
+    writeDurably(join(this.#run(job, run), finishedName), `${new Date().toISOString()}\n`)
+  }
+
+  finishedAt(job: number, run: string): number | undefined {
+    const text = readIfThere(join(this.#run(job, run), finishedName))
+    return text === undefined ? undefined : Date.parse(text.trim())
+  }
+
+  #counter(key: CheckpointKey, what: 'attempt' | 'move'): string {
+    return join(this.#run(key.job, key.run), checkpointName(key.checkpoint), `${what}s`)
+  }
+
+  count(key: CheckpointKey, what: 'attempt' | 'move'): number {
+    const file = this.#counter(key, what)
     appendFileSync(file, `${new Date().toISOString()} ${hostname()}\n`, { mode: 0o600 })
     syncPath(file)
-    return readFileSync(file, 'utf8').trimEnd().split('\n').length
+    return this.counted(key, what)
+  }
+
+  counted(key: CheckpointKey, what: 'attempt' | 'move'): number {
+    return (readIfThere(this.#counter(key, what)) ?? '').split('\n').filter((line) => line !== '').length
+  }
+
+  clearAttempts(key: CheckpointKey): void {
+    for (const what of ['attempt', 'move'] as const) rmSync(this.#counter(key, what), { force: true })
+  }
+
+  unfinished(): UnfinishedImage[] {
+    return this.#names().filter((name) => /^\d+$/.test(name)).flatMap((job) => this.#names(job).flatMap((run) => this.#names(job, run).flatMap((name) => {
+      const match = name.startsWith(unfinishedPrefix) ? /^(.+)-(\d{4,})$/.exec(name.slice(unfinishedPrefix.length)) : null
+      const directory = join(this.#path, job, run, name)
+      return match?.[1] === undefined ? [] : [{ job: Number(job), run, node: match[1], checkpoint: Number(match[2]), directory, ...contents(directory) }]
+    })))
+  }
+
+  removeUnfinishedImage(image: UnfinishedImage): void {
+    rmSync(image.directory, { recursive: true, force: true })
+    for (const directory of [this.#run(image.job, image.run), join(this.#path, String(image.job))]) removeIfEmpty(directory)
   }
 
   removeUnfinished(): number {
-    const mine = `${unfinishedPrefix}${hostname()}-`
-    let removed = 0
-    for (const job of this.#names().filter((n) => /^\d+$/.test(n))) {
-      for (const run of this.#names(job)) {
-        for (const name of this.#names(job, run).filter((n) => n.startsWith(mine))) {
-          rmSync(join(this.#path, job, run, name), { recursive: true, force: true })
-          removed++
-        }
-      }
-    }
-    return removed
+    const mine = this.unfinished().filter((image) => image.node === hostname())
+    for (const image of mine) rmSync(image.directory, { recursive: true, force: true })
+    return mine.length
   }
 }
-

@@ -1,0 +1,34 @@
+/** Rules for a saved job that is to go on: which way is next when a checkpoint could not be restored here. */
+
+/** What the job's owner (`--stint=fallback=`) or else the site (restore.fallback) wants when no checkpoint can be restored. */
+export type Fallback = 'hold' | 'start'
+
+/** One checkpoint that could not be restored on this node. */
+export interface FailedWay {
+  readonly checkpoint: number
+  /** No other node would do better: it is damaged, or was tried as often as it may be. */
+  readonly final: boolean
+}
+
+/**
+ * Where to go after every checkpoint has failed here. Elsewhere only while that can help; from the start only when that was
+ * asked for, and no checkpoint is left that another try might restore.
+ */
+export function nextWay(failed: readonly FailedWay[], otherNode: boolean, fallback: Fallback): 'elsewhere' | Fallback {
+  const hope = failed.some((way) => !way.final)
+  if (hope && otherNode) return 'elsewhere'
+  return hope ? 'hold' : fallback
+}
+
+/** Signals that a program gets by its own instructions: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS. */
+const crashSignals: ReadonlySet<number> = new Set([4, 5, 6, 7, 8, 11, 31])
+
+/**
+ * The signal a payload crashed by, or undefined when it ended otherwise: by exit or a signal from outside (scancel, the kernel
+ * for want of memory). Shells and MPI launchers tell a child's signal N as exit code 128 + N.
+ * @param waitStatus as of waitpid(2)
+ */
+export function crashSignal(waitStatus: number): number | undefined {
+  const signal = (waitStatus & 0x7f) === 0 ? ((waitStatus >> 8) & 0xff) - 128 : waitStatus & 0x7f
+  return crashSignals.has(signal) ? signal : undefined
+}

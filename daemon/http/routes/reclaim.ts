@@ -1,0 +1,17 @@
+import { Type } from 'typebox'
+import type { Context } from '../../actions/context.ts'
+import { reclaim } from '../../actions/reclaim.ts'
+import { ReclaimRequest, ReclaimView, errorResponses } from '../schemas.ts'
+import { callerUid, type Api } from '../server.ts'
+
+export function addReclaimRoutes(api: Api, context: Context): void {
+  api.post('/v1/reclaim', {
+    schema: {
+      operationId: 'reclaimImages', summary: 'Remove images that are of no more use; with dryRun only say which', 'x-permission': 'own',
+      body: ReclaimRequest, response: { 200: Type.Array(ReclaimView), ...errorResponses },
+    },
+  }, async (request) => {
+    const uid = callerUid(request)
+    return reclaim(context, { uid: uid === 0 ? undefined : uid, dryRun: request.body.dryRun ?? false, now: request.body.now ?? false })
+  })
+}

@@ -1,0 +1,81 @@
+import { describe, expect, test } from '@jest/globals'
+import { cluster, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+
+const minute = 60_000
+
+describe('slurmctld is away', () => {
+  test('while a job is saved: the job is held in its sandbox, requeued when slurmctld is back, and goes on', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10', script: '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n' })
+    const node = await untilRunning(job)
+    await untilState(node, job, 'running')
+    // slurmctld writes its state every few seconds; killed before, it forgets that the job runs, and drains the node.
+    await on(node, 'sleep 8')
+    await on('ctl', 'pid=$(cat /run/slurm/slurmctld.pid); kill -KILL $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done')
+    try {
+      await on(node, `stint checkpoint ${job}`)
+      expect((await status(node, job))?.state).toBe('held')
+      await until('the requeue was tried', 40, async () => (await status(node, job))?.error?.includes('scontrol'))
+      expect((await status(node, job))?.state).toBe('held')
+    } finally {
+      await on('ctl', 'rm -f /run/slurm/slurmctld.pid; slurmctld')
+    }
+    const next = await untilRunning(job, 1, 90)
+    await untilState(next, job, 'running')
+    expect((await showJob(job)).get('Restarts')).toBe('1')
+    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
+    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+  }, 4 * minute)
+})
+
+describe('a job that Slurm may not requeue', () => {
+  const script = '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n'
+
+  test('goes on as a new job of its owner where it asks for that and the site allows it; nobody else can inherit it', async () => {
+    await on('n1', `printf '\\n[slurm]\\nresubmit = "asked"\\n' >>/etc/stint/stint.toml`)
+    await cluster('daemon', 'n1', 'stop')
+    await cluster('daemon', 'n1', 'start')
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint=continue=submit --no-requeue --time=10 --nodelist=n1 --job-name=heir', script })
+    await untilRunning(job)
+    await untilState('n1', job, 'running')
+    await on('n1', 'sleep 1')
+    await on('n1', `stint checkpoint ${job}`)
+    const [ended, heir] = await until('the new job runs', 60, async () => {
+      const id = Number(await on('ctl', 'squeue -h -u alice -n heir -t RUNNING -o %i'))
+      const old = await showJob(job)
+      return id > job && old.get('JobState') === 'FAILED' ? [old, id] as const : undefined
+    })
+    expect(ended.get('ExitCode')).toBe('75:0')
+    const node = await untilRunning(heir)
+    await untilState(node, heir, 'running')
+    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(new RegExp(`when it is saved it goes on as a new job of yours[^]*continues as job ${heir}[^]*continued from checkpoint 1`))
+    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
+    expect((await untilEnded(heir, 60)).get('ExitCode')).toBe('3:0')
+    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+  }, 3 * minute)
+
+  test('is told at its start that it can be saved with --keep-running only; an image of alice does not become a job of bob, whatever Slurm says', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint=continue=submit --no-requeue --time=10 --nodelist=n2', script })
+    await untilRunning(job)
+    await untilState('n2', job, 'running')
+    expect((await tryOn('n2', `stint checkpoint ${job}`)).stderr).toMatch(/E_NOT_REQUEUABLE/)
+    await on('n2', `stint checkpoint --keep-running ${job}`)
+    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/can be saved with --keep-running only; the site does not allow continue=submit/)
+    const bobs = await workDirectory('bob')
+    const thief = await submit({ user: 'bob', directory: bobs, options: '--stint --time=10 --hold', script })
+    expect((await tryOn('ctl', `scontrol update jobid=${thief} admincomment='stint: saved as checkpoint 1'`, { user: 'bob' })).exitCode).not.toBe(0)
+    // What only root could do: even then the owner in the manifest counts.
+    await on('ctl', `scontrol update jobid=${thief} admincomment='stint: saved as checkpoint 1'`)
+    await on('n2', `cd /opt/stint && node_modules/.bin/node --no-warnings -e 'import("/opt/stint/plugins/stores/posix/store.ts").then(({ PosixStore }) => { const s = new PosixStore("/shared/stint"); const [i] = s.list(${job}); s.handOver(${job}, i.manifest.run, ${thief}) })'`)
+    await on('ctl', `scontrol release ${thief}`)
+    await until('the job is held', 60, async () => (await on('ctl', `scontrol show job ${thief}`)).includes('E_NO_CHECKPOINT'))
+    expect((await tryOn('ctl', `cat ${bobs}/out.txt`)).stdout).toBe('')
+    await on('ctl', `scancel ${thief}; touch ${directory}/go`)
+    await untilEnded(job, 60)
+  }, 3 * minute)
+})
