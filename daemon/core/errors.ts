@@ -17,7 +17,7 @@ export interface ErrorKind {
 export const errorKinds = {
   E_BAD_REQUEST: { http: 400, exit: 2, retryable: false, hint: 'See `stint --help` or /v1/openapi.json for what is accepted.' },
   E_NO_SUCH_ROUTE: { http: 404, exit: 2, retryable: false, hint: '/v1/openapi.json lists what can be asked for; stint and stintd should be of one version.' },
-  E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass.' },
+  E_BAD_OPTION: { http: 400, exit: 2, retryable: false, hint: 'Known keys: net=private|host, signal=doorbell|pass, norollback=PATTERN[:PATTERN...].' },
   E_BAD_CONFIG: { http: 500, exit: 78, retryable: false, hint: 'Correct /etc/stint/stint.toml; `stint config show` lists every key.' },
   E_FORBIDDEN: { http: 403, exit: 77, retryable: false, hint: 'You can see and act on your own jobs only; root may act on all.' },
   E_NO_SUCH_JOB: { http: 404, exit: 3, retryable: false, hint: 'Check the job id with squeue; the job must have been submitted with --stint.' },

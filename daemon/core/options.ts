@@ -6,11 +6,26 @@ export interface RunOptions {
   readonly net: 'private' | 'host'
   /** `doorbell`: SIGUSR1 to the batch task asks for a checkpoint; `pass`: it goes to the script. */
   readonly signal: 'doorbell' | 'pass'
+  /** Files that no restore may put back: glob patterns between colons, of whole paths or (without a slash) of names. */
+  readonly norollback: string
 }
 
-export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell' }
+export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', norollback: '' }
 
-const known: { readonly [K in keyof RunOptions]: readonly RunOptions[K][] } = { net: ['private', 'host'], signal: ['doorbell', 'pass'] }
+/**
+ * A key has a list of words, or a free value that an expression matches as a whole. The plugin has the same table
+ * (plugins/spank/options.c); expressions use only what POSIX and JavaScript read alike.
+ */
+export const knownOptions: { readonly [K in keyof RunOptions]: readonly RunOptions[K][] | RegExp } = {
+  net: ['private', 'host'],
+  signal: ['doorbell', 'pass'],
+  norollback: /^(\/[^:]*|[^/:]+)(:(\/[^:]*|[^/:]+))*$/,
+}
+
+function accepts(key: string, value: string): boolean {
+  const rule: readonly string[] | RegExp | undefined = Object.hasOwn(knownOptions, key) ? knownOptions[key as keyof RunOptions] : undefined
+  return rule instanceof RegExp ? rule.test(value) : (rule?.includes(value) ?? false)
+}
 
 /**
  * Parses `key=value,key=value`.
@@ -23,8 +38,7 @@ export function parseOptions(text: string): RunOptions {
   for (const part of parts) {
     const at = part.indexOf('=')
     const [key, value] = at < 0 ? [part, ''] : [part.slice(0, at), part.slice(at + 1)]
-    const values: readonly string[] | undefined = Object.hasOwn(known, key) ? known[key as keyof RunOptions] : undefined
-    if (!values?.includes(value)) throw new StintError('E_BAD_OPTION', `--stint does not know "${part}"`)
+    if (!accepts(key, value)) throw new StintError('E_BAD_OPTION', `--stint does not know "${part}"`)
     if (given.has(key)) throw new StintError('E_BAD_OPTION', `--stint got a key twice: "${part}"`)
     given.set(key, value)
   }

@@ -1,21 +1,29 @@
 #include "options.h"
 
+#include <regex.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* What may stand after --stint=, the default first; the daemon has the same table (daemon/core/options.ts). */
+/*
+ * What may stand after --stint=: a key with one of its words, the default first, or with a free value that its extended regular
+ * expression matches as a whole. The daemon has the same table (daemon/core/options.ts).
+ */
 static const struct option {
     const char *key;
-    const char *values[4];
+    const char *words[4];
+    const char *form; /* of the free value, for people */
+    const char *expression;
 } known[] = {
-    {"net", {"private", "host"}},
-    {"signal", {"doorbell", "pass"}},
+    {.key = "net", .words = {"private", "host"}},
+    {.key = "signal", .words = {"doorbell", "pass"}},
+    {.key = "norollback", .form = "PATTERN[:PATTERN...]", .expression = "^(/[^:]*|[^/:]+)(:(/[^:]*|[^/:]+))*$"},
 };
 
 #define KNOWN_COUNT (sizeof known / sizeof *known)
+#define WORDS_COUNT (sizeof known->words / sizeof *known->words)
 
 static bool equals(const char *word, size_t length, const char *text)
 {
@@ -30,10 +38,25 @@ static const struct option *find_option(const char *key, size_t length)
     return NULL;
 }
 
+static bool matches(const char *expression, const char *value, size_t length)
+{
+    char text[OPTIONS_MAX];
+    regex_t compiled;
+    if (length >= sizeof text || regcomp(&compiled, expression, REG_EXTENDED | REG_NOSUB) != 0)
+        return false;
+    memcpy(text, value, length);
+    text[length] = '\0';
+    bool found = regexec(&compiled, text, 0, NULL, 0) == 0;
+    regfree(&compiled);
+    return found;
+}
+
 static bool has_value(const struct option *option, const char *value, size_t length)
 {
-    for (size_t i = 0; i < sizeof option->values / sizeof *option->values && option->values[i] != NULL; i++)
-        if (equals(value, length, option->values[i]))
+    if (option->expression != NULL)
+        return matches(option->expression, value, length);
+    for (size_t i = 0; i < WORDS_COUNT && option->words[i] != NULL; i++)
+        if (equals(value, length, option->words[i]))
             return true;
     return false;
 }
@@ -43,9 +66,9 @@ const char *options_known(void)
     static char text[OPTIONS_MAX];
     size_t at = 0;
     for (size_t i = 0; i < KNOWN_COUNT && at < sizeof text; i++) {
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s=", i == 0 ? "" : ", ", known[i].key);
-        for (size_t v = 0; v < 4 && known[i].values[v] != NULL && at < sizeof text; v++)
-            at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", v == 0 ? "" : "|", known[i].values[v]);
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%s=%s", i == 0 ? "" : ", ", known[i].key, known[i].form != NULL ? known[i].form : "");
+        for (size_t w = 0; w < WORDS_COUNT && known[i].words[w] != NULL && at < sizeof text; w++)
+            at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", w == 0 ? "" : "|", known[i].words[w]);
     }
     return text;
 }

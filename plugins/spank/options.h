@@ -11,7 +11,7 @@ const char *options_refusal(const char *text);
 /* The number after --stint-member=, 1 to MEMBERS_MAX - 1; 0 when it is none. */
 int options_member(const char *text);
 
-/* The known keys with their values: "net=private|host, signal=doorbell|pass". */
+/* The known keys with their values: "net=private|host, signal=doorbell|pass, ...". */
 const char *options_known(void);
 
 #endif

@@ -32,10 +32,11 @@ function medianTaskMs(log: string, jobs: readonly number[]): number {
 
 describe('the option', () => {
   test.each([
-    ['--stint=nett=host', 'stint: --stint does not know "nett=host"; known: net=private|host, signal=doorbell|pass'],
-    ['--stint=net=hosts', 'stint: --stint knows the key but not the value of "net=hosts"; known: net=private|host, signal=doorbell|pass'],
-    ['--stint=net', 'stint: --stint knows the key but not the value of "net"; known: net=private|host, signal=doorbell|pass'],
-    ['--stint=signal=pass,signal=pass', 'stint: --stint got a key twice: "signal=pass"; known: net=private|host, signal=doorbell|pass'],
+    ['--stint=nett=host', 'stint: --stint does not know "nett=host"; known: net=private|host, signal=doorbell|pass, norollback=PATTERN[:PATTERN...]'],
+    ['--stint=net=hosts', 'stint: --stint knows the key but not the value of "net=hosts"; known: net='],
+    ['--stint=net', 'stint: --stint knows the key but not the value of "net"; known: net='],
+    ['--stint=signal=pass,signal=pass', 'stint: --stint got a key twice: "signal=pass"; known: net='],
+    ['--stint=norollback=data/x', 'stint: --stint knows the key but not the value of "norollback=data/x"; known: net='],
     ['--stint=,', 'stint: --stint does not know ""'],
   ])('sbatch %s is refused with what is known', async (option, message) => {
     const refused = await tryOn('ctl', `sbatch ${option} --wrap true`, { user: 'alice' })

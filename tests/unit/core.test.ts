@@ -1,19 +1,23 @@
 import { describe, expect, test } from '@jest/globals'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { allotBlock, allotNetwork, formatIpv4, lowestVni, memberAddress, memberMac, parseIpv4 } from '../../daemon/core/addresses.ts'
 import { actAt, nextLook, predictSeconds } from '../../daemon/core/deadline.ts'
 import { StintError, asStintError, errorKinds, isStintError, systemCode } from '../../daemon/core/errors.ts'
 import { parseFault } from '../../daemon/core/fault-points.ts'
 import { placeOf } from '../../daemon/core/file-places.ts'
-import { defaultOptions, parseOptions } from '../../daemon/core/options.ts'
+import { defaultOptions, knownOptions, parseOptions } from '../../daemon/core/options.ts'
 import { assertMove, checkpointMoves, memberMoves } from '../../daemon/core/states.ts'
 import { said } from '../support/errors.ts'
 
 describe('the options of --stint', () => {
   test.each([
     ['', defaultOptions],
-    ['net=host', { net: 'host', signal: 'doorbell' }],
-    ['signal=pass,net=private', { net: 'private', signal: 'pass' }],
-    ['net=host,', { net: 'host', signal: 'doorbell' }],
+    ['net=host', { ...defaultOptions, net: 'host' }],
+    ['signal=pass,net=private', { ...defaultOptions, signal: 'pass' }],
+    ['net=host,', { ...defaultOptions, net: 'host' }],
+    ['norollback=*.log', { ...defaultOptions, norollback: '*.log' }],
+    ['norollback=/scratch/**:core.?:/a=b,net=host', { ...defaultOptions, net: 'host', norollback: '/scratch/**:core.?:/a=b' }],
   ])('%j is understood', (text, expected) => {
     expect(parseOptions(text)).toEqual(expected)
   })
@@ -31,8 +35,22 @@ describe('the options of --stint', () => {
     ['net=host,net=host', '--stint got a key twice: "net=host"'],
     ['toString=x', '--stint does not know "toString=x"'],
     ['__proto__=x', '--stint does not know "__proto__=x"'],
+    ['norollback', '--stint does not know "norollback"'],
+    ['norollback=', '--stint does not know "norollback="'],
+    ['norollback=data/x', '--stint does not know "norollback=data/x"'],
+    ['norollback=a:', '--stint does not know "norollback=a:"'],
+    ['norollback=a,norollback=b', '--stint got a key twice: "norollback=b"'],
   ])('%j is refused as the plugin refuses it', async (text, message) => {
     expect(await said(() => parseOptions(text))).toBe(`E_BAD_OPTION: ${message}`)
+  })
+
+  test('are the ones that the plugin knows', () => {
+    const source = readFileSync(join(import.meta.dirname, '../../plugins/spank/options.c'), 'utf8')
+    const rows = [...source.matchAll(/\{\.key = "(\w+)", (.*)\},$/gm)].map(([, key = '', rest = '']) => {
+      const expression = /\.expression = "(.*)"/.exec(rest)?.[1]
+      return [key, expression === undefined ? [...rest.matchAll(/"(\w+)"/g)].map((m) => m[1]) : new RegExp(expression)]
+    })
+    expect(Object.fromEntries(rows)).toEqual(knownOptions)
   })
 })
 
