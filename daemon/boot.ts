@@ -6,6 +6,7 @@ import { pino, type Logger } from 'pino'
 import { CriuEngine } from '../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../plugins/stores/posix/store.ts'
 import type { Context } from './actions/context.ts'
+import { watchDrain } from './actions/drain.ts'
 import { reclaimQuietly } from './actions/reclaim.ts'
 import { clearEndedSandboxes } from './actions/recover.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
@@ -21,6 +22,7 @@ import { notifyServiceManager } from './linux/service-manager.ts'
 import { PostOffice } from './sandbox/post-office.ts'
 import { serveSandboxes } from './sandbox/server.ts'
 import { Scontrol } from './slurm/scontrol.ts'
+import { Squeue } from './slurm/squeue.ts'
 
 /** The hook of core/fault-points.ts as the environment asks for it. */
 function faultHook(log: Logger): FaultHook {
@@ -62,7 +64,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const { programs } = config
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir })
   const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
-  const store = new PosixStore(config.store.path)
+  const store = new PosixStore(config.store.path, config.store.writers)
   const scontrol = new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
@@ -74,6 +76,8 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
     cluster: new PeerDaemons(peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, addressOf),
     postOffice: (...args) => new PostOffice(...args),
     scontrol,
+    squeue: new Squeue(commands, programs.squeue, config.slurm.timeout_seconds),
+    drain: { report: undefined },
     criuVersion: await engine.version(),
     fault: faultHook(log),
     sandboxes: new Map(),
@@ -82,6 +86,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   store.removeUnfinished()
   clearEndedSandboxes(context)
   stack.use(reclaimDaily(context))
+  stack.use(watchDrain(context))
   stack.use(await serveSandboxes(context))
   stack.use(await servePeerApi(context))
   stack.use(await serveRestApi(context))

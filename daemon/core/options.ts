@@ -1,4 +1,5 @@
 import { StintError } from './errors.ts'
+import { cronForm, everyForm } from './schedule.ts'
 
 /** What the user may write after `--stint=`. */
 export interface RunOptions {
@@ -8,9 +9,13 @@ export interface RunOptions {
   readonly signal: 'doorbell' | 'pass'
   /** Files that no restore may put back: glob patterns between colons, of whole paths or (without a slash) of names. */
   readonly norollback: string
+  /** Checkpoints that the job runs on after, by interval; empty: as the site has it. */
+  readonly every: string
+  /** The same by the clock: a cron expression with `_` for blanks and `+` for commas; empty: none. */
+  readonly cron: string
 }
 
-export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', norollback: '' }
+export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', norollback: '', every: '', cron: '' }
 
 /**
  * A key has a list of words, or a free value that an expression matches as a whole. The plugin has the same table
@@ -20,6 +25,8 @@ export const knownOptions: { readonly [K in keyof RunOptions]: readonly RunOptio
   net: ['private', 'host'],
   signal: ['doorbell', 'pass'],
   norollback: /^(\/[^:]*|[^/:]+)(:(\/[^:]*|[^/:]+))*$/,
+  every: everyForm,
+  cron: cronForm,
 }
 
 function accepts(key: string, value: string): boolean {

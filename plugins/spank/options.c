@@ -20,6 +20,8 @@ static const struct option {
     {.key = "net", .words = {"private", "host"}},
     {.key = "signal", .words = {"doorbell", "pass"}},
     {.key = "norollback", .form = "PATTERN[:PATTERN...]", .expression = "^(/[^:]*|[^/:]+)(:(/[^:]*|[^/:]+))*$"},
+    {.key = "every", .form = "never|auto|NUMBER[smhd]", .expression = "^(never|auto|[1-9][0-9]{0,3}[smhd])$"},
+    {.key = "cron", .form = "MINUTE_HOUR_DAY_MONTH_WEEKDAY", .expression = "^([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?([+]([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?)*(_([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?([+]([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?)*){4}$"},
 };
 
 #define KNOWN_COUNT (sizeof known / sizeof *known)

@@ -57,6 +57,8 @@ export interface ImageStore {
   removeRun(job: number, run: string): void
   /** Notes that a checkpoint is about to be restored. @returns how often that was, this time included */
   countAttempt(key: CheckpointKey): number
+  /** A place among the writers of all nodes, to be disposed of; undefined when all are taken. */
+  takeWriterSlot(): Disposable | undefined
   /** Removes unfinished checkpoints that this node coordinated. */
   removeUnfinished(): number
 }

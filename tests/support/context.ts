@@ -16,6 +16,7 @@ import { noFaults } from '../../daemon/core/fault-points.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { SandboxNetwork } from '../../daemon/linux/network.ts'
 import { Scontrol } from '../../daemon/slurm/scontrol.ts'
+import { Squeue } from '../../daemon/slurm/squeue.ts'
 import { CriuEngine } from '../../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../../plugins/stores/posix/store.ts'
 
@@ -50,7 +51,7 @@ export function makeContext(): TestContext {
   const missing = '/nonexistent/program'
   const config = resolveConfig({
     paths: { socket: join(folder, 's.sock'), peer_socket: join(folder, 'peer.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
-    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, scontrol },
+    programs: { criu: missing, nsenter: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, scontrol, squeue: missing },
     store: { path: join(folder, 'store') },
   })
   const logged: Record<string, unknown>[] = []
@@ -62,6 +63,8 @@ export function makeContext(): TestContext {
   const context: Context = {
     config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, scontrol, 5),
+    squeue: new Squeue(commands, missing, 5),
+    drain: { report: undefined },
     engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }),
     network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
     store: new PosixStore(config.store.path),

@@ -72,6 +72,6 @@ describe('the table of settings', () => {
 
   test('a measure has its unit in its name', () => {
     const measures = Object.values(settingTable).flatMap((keys) => Object.entries(keys)).filter(([, { default: value }]) => typeof value === 'number').map(([key]) => key)
-    expect(measures.filter((key) => !/_(seconds|days|mb|mb_per_second)$/.test(key))).toEqual(['mtu', 'vxlan_port', 'safety', 'attempts', 'ssh_port', 'attempts'])
+    expect(measures.filter((key) => !/_(seconds|hours|days|mb|mb_per_second)$/.test(key))).toEqual(['writers', 'mtu', 'vxlan_port', 'safety', 'parallel', 'attempts', 'ssh_port', 'attempts'])
   })
 })

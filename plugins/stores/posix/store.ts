@@ -6,6 +6,7 @@ import { StintError, asStintError, isStintError, systemCode } from '../../../dae
 import type { ImageFile, Manifest } from '../../../daemon/core/manifest.ts'
 import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
 import { openManifest, sealManifest } from './manifest-file.ts'
+import { takeSlot } from './writer-slots.ts'
 import type { CheckpointKey, DraftKey, ImageDraft, ImageKey, ImageStore, StoredImage } from '../store.ts'
 
 const manifestName = 'manifest.json'
@@ -83,10 +84,13 @@ function removeIfEmpty(directory: string): void {
 export class PosixStore implements ImageStore {
   readonly name: string
   readonly #path: string
+  readonly #writers: number
 
-  constructor(path: string) {
+  /** @param writers how many may write at once, on all nodes; 0: any number */
+  constructor(path: string, writers = 0) {
     this.name = path
     this.#path = path
+    this.#writers = writers
   }
 
   assertUsable(bytes: number): void {
@@ -243,6 +247,10 @@ export class PosixStore implements ImageStore {
     appendFileSync(file, `${new Date().toISOString()} ${hostname()}\n`, { mode: 0o600 })
     syncPath(file)
     return readFileSync(file, 'utf8').trimEnd().split('\n').length
+  }
+
+  takeWriterSlot(): Disposable | undefined {
+    return takeSlot(this.#path, this.#writers)
   }
 
   removeUnfinished(): number {
