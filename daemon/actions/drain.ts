@@ -89,10 +89,17 @@ async function plainJobs(context: Context): Promise<DrainedJob[]> {
   return (await context.squeue.jobsOn(context.node)).filter(({ jobId }) => !context.sandboxes.has(jobId)).map(({ jobId, user }) => ({ ...newRow(jobId, user), outcome: 'failed', error }))
 }
 
+/** Members of runs over several nodes are saved by their coordinators. */
+function membersHere(context: Context): DrainedJob[] {
+  return [...context.sandboxes.values()].flatMap(({ run, coordinator }) => (coordinator === undefined ? [] : [{
+    ...newRow(run.job_id, run.user), outcome: 'failed' as const, error: { code: 'E_JOB_ELSEWHERE' as const, message: `the job is saved from ${coordinator}`, hint: `Run \`stint checkpoint ${run.job_id}\` on ${coordinator}.` },
+  }]))
+}
+
 /** Saves every job of this node, drain.parallel at a time, and puts each back into the queue; jobs it cannot save run on. */
 async function saveAll(context: Context, report: DrainReport): Promise<void> {
-  const queue = [...context.sandboxes.values()].map((sandbox) => ({ sandbox, row: newRow(sandbox.run.job_id, sandbox.run.user) }))
-  report.jobs.push(...queue.map(({ row }) => row), ...(await plainJobs(context)))
+  const queue = [...context.sandboxes.values()].filter((sandbox) => sandbox.coordinator === undefined).map((sandbox) => ({ sandbox, row: newRow(sandbox.run.job_id, sandbox.run.user) }))
+  report.jobs.push(...queue.map(({ row }) => row), ...membersHere(context), ...(await plainJobs(context)))
   const worker = async (): Promise<void> => {
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) await saveOne(context, next.sandbox, next.row)
   }

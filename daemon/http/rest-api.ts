@@ -1,5 +1,6 @@
 import type { Context } from '../actions/context.ts'
 import { addDoctorRoutes } from './routes/doctor.ts'
+import { addDrainRoutes } from './routes/drain.ts'
 import { addImageRoutes } from './routes/images.ts'
 import { addRunRoutes } from './routes/runs.ts'
 import { permissions } from './schemas.ts'
@@ -11,6 +12,7 @@ export async function makeRestApi(context: Context): Promise<Api> {
     addRunRoutes(api, context)
     addImageRoutes(api, context)
     addDoctorRoutes(api, context)
+    addDrainRoutes(api, context)
   })
 }
 
