@@ -7,6 +7,7 @@ import { CpuRecord } from '../plugins/engines/criu/cpuinfo.ts'
 import { CriuEngine } from '../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../plugins/stores/posix/store.ts'
 import type { Context } from './actions/context.ts'
+import { watchDrain } from './actions/drain.ts'
 import { reclaimQuietly } from './actions/reclaim.ts'
 import { clearEndedSandboxes } from './actions/recover.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
@@ -23,6 +24,7 @@ import { PostOffice } from './sandbox/post-office.ts'
 import { serveSandboxes } from './sandbox/server.ts'
 import { Sbatch } from './slurm/sbatch.ts'
 import { Scontrol } from './slurm/scontrol.ts'
+import { Squeue } from './slurm/squeue.ts'
 
 /** The hook of core/fault-points.ts as the environment asks for it. */
 function faultHook(log: Logger): FaultHook {
@@ -65,7 +67,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const cpu = new CpuRecord(commands, programs.criu, join(config.paths.state_dir, 'cpu'))
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir }, cpu)
   const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
-  const store = new PosixStore(config.store.path)
+  const store = new PosixStore(config.store.path, config.store.writers)
   const scontrol = new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
@@ -78,6 +80,8 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
     postOffice: (...args) => new PostOffice(...args),
     scontrol,
     sbatch: new Sbatch(commands, { sbatch: programs.sbatch, setpriv: programs.setpriv }, config.slurm.timeout_seconds),
+    squeue: new Squeue(commands, programs.squeue, config.slurm.timeout_seconds),
+    drain: { report: undefined },
     criuVersion: await engine.version(),
     fault: faultHook(log),
     sandboxes: new Map(),
@@ -88,6 +92,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   store.removeUnfinished()
   clearEndedSandboxes(context)
   stack.use(reclaimDaily(context))
+  stack.use(watchDrain(context))
   stack.use(await serveSandboxes(context))
   stack.use(await servePeerApi(context))
   stack.use(await serveRestApi(context))

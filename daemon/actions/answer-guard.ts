@@ -1,27 +1,37 @@
+import { endingOf, type Ending } from '../core/ending.ts'
 import { numberWord, word, type Message } from '../core/wire.ts'
-import { checkpoint } from './checkpoint.ts'
 import { closeSandbox } from './close-sandbox.ts'
 import type { Context, Sandbox } from './context.ts'
 import { restoreAgain } from './restore.ts'
+import { saveBeforeEnd } from './save.ts'
 import { answerEarlyEnd } from './settle.ts'
 
 const SIGTERM = 15
 const SIGUSR1 = 10
 
 /**
- * A SIGTERM by preemption or requeue is answered with a checkpoint; one by scancel or a user goes through. The state alone
- * does not tell: while processes are being ended it is COMPLETING whatever the reason. A requeue counts the restart at once.
+ * A SIGTERM with which Slurm begins to end a job is answered with a checkpoint, where somebody wants the job continued; KillWait
+ * is the time there is for it. One by scancel, or sent by a user, goes through.
  */
-async function isRequeue(context: Context, sandbox: Sandbox): Promise<boolean> {
+const savedAt: Partial<Record<Ending, 'preemption' | 'walltime'>> = { preempted: 'preemption', requeued: 'preemption', timeout: 'walltime' }
+
+/** Asks Slurm once. */
+async function triggerOfTerm(context: Context, sandbox: Sandbox): Promise<'preemption' | 'walltime' | undefined> {
   const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
-  return job !== undefined && (job.preemptTime !== undefined || job.state === 'PREEMPTED' || job.restarts > sandbox.restarts)
+  return job === undefined ? undefined : savedAt[endingOf(job, sandbox.restarts)]
 }
 
-function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' | 'preemption', otherwise: () => void): void {
-  void checkpoint(context, sandbox, { trigger, keepRunning: false }).catch((error: unknown) => {
+function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' | 'preemption' | 'walltime', otherwise: () => void): void {
+  void saveBeforeEnd(context, sandbox, trigger).catch((error: unknown) => {
     context.log.warn({ err: error, job: sandbox.run.job_id }, `checkpoint by ${trigger} did not succeed`)
     otherwise()
   })
+}
+
+/** Whether the run is being saved to end here, or has been: no signal may reach it any more. */
+function isEnding(context: Context, sandbox: Sandbox): boolean {
+  const { state } = context.catalogue.members.require(sandbox.memberId)
+  return state === 'held' || (state === 'dumping' && context.catalogue.checkpoints.ofRun(sandbox.run.id).at(-1)?.keep_running === 0)
 }
 
 /**
@@ -30,14 +40,13 @@ function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' 
  * @returns whether it is for the payload now
  */
 export async function answerSignalOf(context: Context, sandbox: Sandbox, number: number, later: () => void = () => undefined): Promise<boolean> {
-  const { state } = context.catalogue.members.require(sandbox.memberId)
-  if (state === 'dumping' || state === 'held') return false
   if (number === SIGUSR1 && sandbox.options.signal === 'doorbell') {
     saveInBackground(context, sandbox, 'signal', () => undefined)
     return false
   }
-  if (number !== SIGTERM || !(await isRequeue(context, sandbox))) return true
-  saveInBackground(context, sandbox, 'preemption', later)
+  const trigger = number === SIGTERM ? await triggerOfTerm(context, sandbox) : undefined
+  if (trigger === undefined) return !isEnding(context, sandbox)
+  saveInBackground(context, sandbox, trigger, later)
   return false
 }
 

@@ -8,7 +8,7 @@ import { type Context, type Sandbox, rootPid } from './context.ts'
 import { exclusively } from './exclusively.ts'
 import { launchBook } from './launches.ts'
 import { atAll, atAllOthers, membersOf } from './members.ts'
-import { assertNoObstacles } from './observe.ts'
+import { assertNoObstacles, assertNotSuspended } from './observe.ts'
 import { markSaved } from './mark-saved.ts'
 import { requeue } from './requeue.ts'
 import { mayResubmit } from './resubmit.ts'
@@ -46,6 +46,7 @@ async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<voi
 /** The preflight on all members; nothing is changed yet. */
 async function begin(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Attempt> {
   const startedAt = Date.now()
+  assertNotSuspended(context, sandbox)
   const requeuable = options.keepRunning ? Promise.resolve() : assertRequeuable(context, sandbox)
   requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
   const members = await membersOf(context, sandbox)

@@ -8,6 +8,7 @@ import type { PeerDaemons } from '../cluster/peer-daemons.ts'
 import type { Peers } from '../cluster/peers.ts'
 import type { RunNetwork } from '../core/addresses.ts'
 import type { Config } from '../core/config.ts'
+import type { Prediction } from '../core/deadline.ts'
 import type { FaultHook } from '../core/fault-points.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
 import type { RunOptions } from '../core/options.ts'
@@ -17,6 +18,8 @@ import type { GuardLink } from '../sandbox/link.ts'
 import type { PostOffice } from '../sandbox/post-office.ts'
 import type { Sbatch } from '../slurm/sbatch.ts'
 import type { Scontrol } from '../slurm/scontrol.ts'
+import type { Squeue } from '../slurm/squeue.ts'
+import type { DrainReport } from './drain.ts'
 
 /** PID of the payload's root inside every sandbox (docs/reference/sandbox-protocol.md). */
 export const rootPid = 1000
@@ -65,7 +68,7 @@ export interface Sandbox {
   settling: NodeJS.Timeout | undefined
   /** No automatic checkpoint before this instant, milliseconds since 1970. */
   notBefore: number
-  /** When the run will be saved and why, for `stint status`. */
+  /** When the run will be saved, milliseconds since 1970; undefined without a limit. Only actions/deadline.ts sets it. */
   plannedAt: number | undefined
   /** Where agents and launchers of a run over several nodes ask; none on one node. */
   post: PostOffice | undefined
@@ -75,6 +78,12 @@ export interface Sandbox {
   restoring: PreparedRestore | undefined
   /** The coordinator's: other members by number, being opened or open; only actions/start-member.ts sets it. */
   readonly others: Map<number, Promise<MemberPort>>
+  /** Why then: what it rests on. Missing before the first look. */
+  plan?: { readonly prediction: Prediction; readonly besideSeconds: number }
+  /** When Slurm was last asked about the job's end, milliseconds since 1970. */
+  askedAt?: number
+  /** The next periodic checkpoint, milliseconds since 1970, and whether one is being made. Only actions/schedule.ts sets it. */
+  periodic?: { due: number | undefined; saving: boolean }
 }
 
 /** What is the same at the beginning of every sandbox's life. */
@@ -93,6 +102,7 @@ export interface Context {
   readonly commands: CommandRunner
   readonly scontrol: Scontrol
   readonly sbatch: Sbatch
+  readonly squeue: Squeue
   readonly engine: Engine
   readonly criuVersion: string
   readonly store: ImageStore
@@ -100,6 +110,8 @@ export interface Context {
   /** The daemons of other nodes. */
   readonly peers: Peers
   readonly fault: FaultHook
+  /** Of the drain under way, or the last one; only actions/drain.ts sets it. */
+  readonly drain: { report: DrainReport | undefined }
   /** By job id. */
   readonly sandboxes: Map<number, Sandbox>
   /** Members of other nodes' runs that are about to be opened here, by job id. */

@@ -1,14 +1,16 @@
-import { actAt, nextLook } from '../core/deadline.ts'
-import { checkpoint } from './checkpoint.ts'
+import { actAt, nextLook, type Prediction } from '../core/deadline.ts'
+import { endingOf } from '../core/ending.ts'
+import type { SlurmJob } from '../slurm/scontrol.ts'
 import type { Context, Sandbox } from './context.ts'
-import { deadlineRules, predict } from './observe.ts'
+import { besideSeconds, deadlineRules, predictMember } from './observe.ts'
+import { membersOf } from './members.ts'
+import { saveNow } from './save.ts'
+import { lookAtSchedule } from './schedule.ts'
 
 /** While the sandbox is being saved or restored there is nothing to decide. */
 const busyLookSeconds = 0.5
-/** slurmctld did not answer. */
+/** slurmctld did not answer, or the job is suspended: its end moves. */
 const askAgainSeconds = 5
-/** An admin may give a job without limit one. */
-const unlimitedLookSeconds = 300
 
 /**
  * Looks at the deadline again and again, ever closer, and saves the run when it comes. One timer per sandbox; it is
@@ -16,54 +18,100 @@ const unlimitedLookSeconds = 300
  */
 export function armDeadline(context: Context, sandbox: Sandbox, inSeconds = 0): void {
   clearTimeout(sandbox.deadline)
-  sandbox.deadline = setTimeout(() => { void look(context, sandbox) }, inSeconds * 1000).unref()
+  sandbox.deadline = setTimeout(() => {
+    look(context, sandbox).catch((error: unknown) => {
+      context.log.error({ err: error, job: sandbox.run.job_id }, 'a look at the deadline failed')
+      if (isHere(context, sandbox)) armDeadline(context, sandbox, askAgainSeconds)
+    })
+  }, inSeconds * 1000).unref()
+}
+
+function isHere(context: Context, sandbox: Sandbox): boolean {
+  return context.sandboxes.get(sandbox.run.job_id) === sandbox
+}
+
+/** The end may have moved: an admin has set another limit, a suspended job was resumed, preemption has cut it short. */
+async function ask(context: Context, sandbox: Sandbox): Promise<SlurmJob | undefined> {
+  sandbox.askedAt = Date.now()
+  // A slurmctld that does not answer will end the job when it comes back.
+  const job = await context.scontrol.showJobSoon(sandbox.run.job_id).catch((error: unknown) => {
+    context.log.warn({ err: error, job: sandbox.run.job_id }, 'slurmctld does not tell the end of the job')
+    return undefined
+  })
+  if (job !== undefined && isHere(context, sandbox)) context.catalogue.members.setEndTime(sandbox.memberId, job.endTime === undefined ? null : job.endTime * 1000)
+  return job
+}
+
+/** Slurm is asked after look_seconds again, not at once: the sandbox was opened with its answer. */
+function mustAsk(context: Context, sandbox: Sandbox): boolean {
+  sandbox.askedAt ??= Date.now()
+  return Date.now() - sandbox.askedAt >= context.config.slurm.look_seconds * 1000
 }
 
 async function look(context: Context, sandbox: Sandbox): Promise<void> {
-  const member = context.catalogue.members.require(sandbox.memberId)
-  if (context.sandboxes.get(sandbox.run.job_id) !== sandbox || member.state === 'held') return
-  if (sandbox.busy || member.state !== 'running') {
+  const state = isHere(context, sandbox) ? context.catalogue.members.require(sandbox.memberId).state : 'ended'
+  if (state === 'ended' || state === 'held') return
+  if (sandbox.busy || state !== 'running') {
     armDeadline(context, sandbox, busyLookSeconds)
     return
   }
-  if (member.end_time === null) {
-    await learnLimit(context, sandbox)
+  const job = mustAsk(context, sandbox) ? await ask(context, sandbox) : undefined
+  if (job !== undefined && endingOf(job, sandbox.restarts) !== 'none') {
+    await act(context, sandbox, job)
     return
   }
-  const end = member.end_time / 1000
-  const predictedSeconds = await predict(context, sandbox)
-  if (context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
+  const { now, at } = await plan(context, sandbox)
+  if (!isHere(context, sandbox)) return
+  if (now >= at) await act(context, sandbox, await ask(context, sandbox))
+  else armDeadline(context, sandbox, Math.min(nextLook(at - now), lookAtSchedule(context, sandbox, at - now), context.config.slurm.look_seconds))
+}
+
+/** All members are saved at once: the slowest counts. One that does not answer now is looked at again the next time. */
+async function predictRun(context: Context, sandbox: Sandbox): Promise<Prediction> {
+  const own = await predictMember(context, sandbox)
+  const others = (await membersOf(context, sandbox)).slice(1)
+  const found = await Promise.allSettled(others.map(async (member) => (await member.observe()).predictedSeconds))
+  const seconds = Math.max(own.seconds, ...found.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : [])))
+  return { ...own, seconds }
+}
+
+/** Predicts, and puts on record for `stint status`, when the run will be saved and why then. Seconds since 1970; infinite without limit. */
+async function plan(context: Context, sandbox: Sandbox): Promise<{ now: number; at: number }> {
+  const prediction = await predictRun(context, sandbox)
   const now = Date.now() / 1000
-  const at = Math.max(actAt(end, predictedSeconds, deadlineRules(context)), sandbox.notBefore / 1000)
+  const { end_time: end } = context.catalogue.members.require(sandbox.memberId)
+  const beside = end === null ? 0 : besideSeconds(context, sandbox, end, prediction.seconds)
+  sandbox.plan = { prediction, besideSeconds: beside }
+  if (end === null) {
+    sandbox.plannedAt = undefined
+    return { now, at: Infinity }
+  }
+  const due = actAt(end / 1000, prediction, beside, deadlineRules(context))
+  // After a failure there is a pause, but none that would go over the end.
+  const at = sandbox.notBefore < end - prediction.seconds * 1000 ? Math.max(due, sandbox.notBefore / 1000) : due
   sandbox.plannedAt = at * 1000
-  if (now < at) {
-    armDeadline(context, sandbox, nextLook(at - now))
+  return { now, at }
+}
+
+/** Slurm has just been asked: saves, unless its answer is that there is time. */
+async function act(context: Context, sandbox: Sandbox, job: SlurmJob | undefined): Promise<void> {
+  const ending = job === undefined ? 'none' : endingOf(job, sandbox.restarts)
+  // Whoever cancels a job wants it ended; its end is on the way.
+  if (ending === 'suspended' || ending === 'cancelled') {
+    armDeadline(context, sandbox, askAgainSeconds)
     return
   }
-  await act(context, sandbox, end)
-}
-
-/** The plugin did not know when the allocation ends: slurmctld does. A job without limit is asked about again. */
-async function learnLimit(context: Context, sandbox: Sandbox): Promise<void> {
-  const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
-  if (job?.endTime !== undefined) context.catalogue.members.setEndTime(sandbox.memberId, job.endTime * 1000)
-  armDeadline(context, sandbox, job === undefined ? askAgainSeconds : job.endTime === undefined ? unlimitedLookSeconds : 0)
-}
-
-/** Asks Slurm once whether the limit still stands, then saves. */
-async function act(context: Context, sandbox: Sandbox, end: number): Promise<void> {
-  try {
-    // A slurmctld that does not answer will end the job when it comes back.
-    const job = await context.scontrol.showJobSoon(sandbox.run.job_id)
-    if (job?.endTime !== undefined && job.endTime > end + 1) {
-      context.catalogue.members.setEndTime(sandbox.memberId, job.endTime * 1000)
+  if (ending === 'none' && job !== undefined) {
+    const { now, at } = await plan(context, sandbox)
+    if (now < at) {
       armDeadline(context, sandbox)
       return
     }
-    await checkpoint(context, sandbox, { trigger: 'walltime', keepRunning: false })
+  }
+  try {
+    await saveNow(context, sandbox, { trigger: ending === 'preempted' || ending === 'requeued' ? 'preemption' : 'walltime', keepRunning: false })
   } catch (error) {
-    context.log.warn({ err: error, job: sandbox.run.job_id }, 'the walltime checkpoint did not succeed; trying again before the limit')
-    sandbox.notBefore = Math.max(sandbox.notBefore, Date.now() + 1000)
-    armDeadline(context, sandbox, 1)
+    context.log.warn({ err: error, job: sandbox.run.job_id, ending }, 'the checkpoint before the end did not succeed; trying again')
+    if (isHere(context, sandbox)) armDeadline(context, sandbox, 1)
   }
 }

@@ -9,7 +9,7 @@ import { processStat } from '../linux/processes.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
-import { assertTreeComplete, observe } from './observe.ts'
+import { assertTreeComplete, bytesBeside, observe } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
@@ -118,8 +118,9 @@ export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder,
     catalogue.checkpoints.move(row.id, 'sealed')
     catalogue.checkpoints.setTimes(row.id, { seconds: manifest.seconds })
     catalogue.images.put({ checkpoint_id: row.id, member: manifest.member, path, bytes: manifest.bytes })
-    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes, manifest.seconds * 1000)
-    if (!order.keepRunning) catalogue.runs.setHistory(sandbox.run.id, JSON.stringify(manifest.history))
+    if (order.keepRunning) return // Beside a payload that runs on a seal takes longer, and nothing waits for it.
+    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes + bytesBeside(context, sandbox), manifest.seconds * 1000)
+    catalogue.runs.setHistory(sandbox.run.id, JSON.stringify(manifest.history))
   })
   return { bytes: manifest.bytes, seconds: manifest.seconds, path }
 }

@@ -2,7 +2,8 @@ import { connectionObstacles, processObstacles, outsideTree, type Obstacle } fro
 import { placeOf } from '../core/file-places.ts'
 import { StintError } from '../core/errors.ts'
 import type { MemberObservation } from '../core/member.ts'
-import { predictSeconds } from '../core/deadline.ts'
+import { predict, type DeadlineRules, type Prediction } from '../core/deadline.ts'
+import { isFrozen } from '../linux/cgroups.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
@@ -10,16 +11,35 @@ import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { rollbackBytes } from './rollback.ts'
 
-export function deadlineRules(context: Context): { safety: number; marginSeconds: number; assumedBytesPerSecond: number } {
+export function deadlineRules(context: Context): DeadlineRules {
   const { deadline } = context.config
   return { safety: deadline.safety, marginSeconds: deadline.margin_seconds, assumedBytesPerSecond: deadline.assumed_mb_per_second * 1e6 }
 }
 
 /** Bytes a checkpoint must write now, and how long that should take with what it must only read. */
-async function predictFor(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: { paths: readonly string[]; bytes: number }): Promise<{ bytes: number; predictedSeconds: number }> {
+async function predictFor(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: { paths: readonly string[]; bytes: number }): Promise<{ bytes: number; prediction: Prediction }> {
   const files = rollbackBytes(context, sandbox, processes, carried.paths)
   const bytes = await payloadBytes(sandbox.pid1) + carried.bytes + files.copied
-  return { bytes, predictedSeconds: predictSeconds(bytes + files.cloned, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
+  return { bytes, prediction: predict(bytes + files.cloned, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
+}
+
+function others(context: Context, sandbox: Sandbox): Sandbox[] {
+  return [...context.sandboxes.values()].filter((other) => other !== sandbox)
+}
+
+/** What other runs of this node need whose own end is so near to this one's that they will be written at the same time, seconds. */
+export function besideSeconds(context: Context, sandbox: Sandbox, end: number, seconds: number): number {
+  return others(context, sandbox).reduce((sum, other) => {
+    const { end_time: otherEnd, state } = context.catalogue.members.require(other.memberId)
+    const needs = other.plan?.prediction.seconds ?? 0
+    const meets = otherEnd !== null && (state === 'running' || state === 'dumping') && Math.abs(otherEnd - end) < (seconds + needs) * 1000
+    return meets ? sum + needs : sum
+  }, 0)
+}
+
+/** Bytes that other runs of this node are writing now: a share of what the store took meanwhile. */
+export function bytesBeside(context: Context, sandbox: Sandbox): number {
+  return others(context, sandbox).reduce((sum, other) => (other.busy ? sum + (other.plan?.prediction.bytes ?? 0) : sum), 0)
 }
 
 /** Sorts the payload's open files into those that need nothing, those that are carried, and obstacles. */
@@ -64,14 +84,22 @@ export async function observe(context: Context, sandbox: Sandbox): Promise<Membe
     ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
     ...files.obstacles,
   ]
-  return { obstacles, carried: files.carried, processes: processes.length, ...(await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })) }
+  const { bytes, prediction } = await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })
+  return { obstacles, carried: files.carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds }
 }
 
-/** How long a checkpoint would take now. */
-export async function predict(context: Context, sandbox: Sandbox): Promise<number> {
+/** How long a checkpoint of this member would take now. */
+export async function predictMember(context: Context, sandbox: Sandbox): Promise<Prediction> {
   const processes = payloadProcesses(sandbox.pid1)
   const files = judgeFiles(context, sandbox, processes)
-  return (await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })).predictedSeconds
+  return (await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })).prediction
+}
+
+/** Slurm freezes the whole step, its guard included: nothing in it answers, and CRIU would wait for ever. @throws StintError E_SUSPENDED */
+export function assertNotSuspended(context: Context, sandbox: Sandbox): void {
+  if (isFrozen(context.catalogue.members.require(sandbox.memberId).payload_cgroup)) {
+    throw new StintError('E_SUSPENDED', `job ${sandbox.run.job_id} is suspended`)
+  }
 }
 
 /** @throws StintError E_PREFLIGHT with the first obstacle */

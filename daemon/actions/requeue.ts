@@ -1,22 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { endingOf } from '../core/ending.ts'
 import { asStintError } from '../core/errors.ts'
-import type { SlurmJob } from '../slurm/scontrol.ts'
 import type { Context, Sandbox } from './context.ts'
 import { markSaved } from './mark-saved.ts'
 import { mayResubmit, resubmit } from './resubmit.ts'
 
-/** Slurm states in which a requeue is already under way or has happened. */
-const requeuedStates = new Set(['PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SPECIAL_EXIT', 'CONFIGURING'])
-/** States after which nobody wants the job continued. */
-const cancelledStates = new Set(['CANCELLED', 'DEADLINE'])
-
 /** Exit code of a job that goes on as another (EX_TEMPFAIL of sysexits.h): no `afterok` of it may start. */
 const resubmittedExit = 75
-
-/** Whether Slurm has put the job back into the queue since this sandbox was opened. */
-function isRequeued(job: SlurmJob, sandbox: Sandbox): boolean {
-  return requeuedStates.has(job.state) || job.restarts > sandbox.restarts
-}
 
 /** Accepted: the sandbox may end. */
 function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: string, status: number): void {
@@ -31,7 +21,8 @@ function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: 
 
 /**
  * Requeues a saved run. Until Slurm has accepted it the sandbox holds, or Slurm would record the job as finished.
- * Not asked for where Slurm has done it already: by preemption, or an admin's requeue.
+ * Not asked for where Slurm has done it already: by preemption, or an admin's requeue. A job that is preempted under
+ * PreemptMode=CANCEL, or over its limit, is requeued in the midst of its end: Slurm allows that as for any ended job.
  * Ends when the daemon stops; the next daemon goes on from the catalogue.
  */
 export async function requeue(context: Context, sandbox: Sandbox, checkpointId: number): Promise<void> {
@@ -39,7 +30,8 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
   for (;;) {
     try {
       const job = await context.scontrol.showJob(jobId)
-      if (cancelledStates.has(job.state)) {
+      const ending = endingOf(job, sandbox.restarts)
+      if (ending === 'cancelled') {
         context.catalogue.events.add(sandbox.run.id, Date.now(), 'cancelled', {})
         sandbox.link?.send('release', { status: 0 })
         return
@@ -50,8 +42,11 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
         finish(context, sandbox, checkpointId, `continues as job ${heir}`, resubmittedExit)
         return
       }
+      // Slurm takes no notes on a job that is over, or being ended; in the queue again it does.
+      const isOver = ending !== 'requeued' && job.state !== 'RUNNING'
+      if (isOver) await context.scontrol.requeue(jobId)
       await markSaved(context, job, number)
-      if (!isRequeued(job, sandbox)) await context.scontrol.requeue(jobId)
+      if (ending !== 'requeued' && !isOver) await context.scontrol.requeue(jobId)
       finish(context, sandbox, checkpointId, 'continues from its checkpoint in its next allocation', 0)
       return
     } catch (error) {

@@ -1,3 +1,4 @@
+import type { Measurement } from '../core/deadline.ts'
 import type { Connection } from './database.ts'
 
 export interface Image {
@@ -49,7 +50,7 @@ export class Events {
   }
 }
 
-/** Measured rates of saving, per store. */
+/** What saving took on this node, per store. */
 export class Throughput {
   readonly #db: Connection
 
@@ -57,17 +58,16 @@ export class Throughput {
     this.#db = db
   }
 
-  /** Small images tell nothing of the store's rate: below 64 MiB they are not recorded. */
   record(store: string, at: number, bytes: number, ms: number): void {
-    if (bytes < 64 * 2 ** 20 || ms <= 0) return
+    if (ms <= 0) return
     this.#db.prepare('INSERT INTO throughput (store, at, bytes, ms) VALUES (?, ?, ?, ?)').run(store, at, bytes, Math.round(ms))
   }
 
-  /** The last 20 rates, bytes per second. */
-  recent(store: string): number[] {
+  /** The last 40, newest first. */
+  recent(store: string): Measurement[] {
     return this.#db
-      .prepare<[string], { bytes: number; ms: number }>('SELECT bytes, ms FROM throughput WHERE store = ? ORDER BY id DESC LIMIT 20')
+      .prepare<[string], { bytes: number; ms: number }>('SELECT bytes, ms FROM throughput WHERE store = ? ORDER BY id DESC LIMIT 40')
       .all(store)
-      .map((row) => row.bytes / (row.ms / 1000))
+      .map((row) => ({ bytes: row.bytes, seconds: row.ms / 1000 }))
   }
 }

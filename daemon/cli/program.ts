@@ -4,6 +4,7 @@ import { checkCommand } from './check.ts'
 import { checkpointCommand } from './checkpoint.ts'
 import { configCommand } from './config.ts'
 import { doctorCommand } from './doctor.ts'
+import { drainCommand } from './drain.ts'
 import { imagesCommand } from './images.ts'
 import { reclaimCommand } from './reclaim.ts'
 import { statusCommand } from './status.ts'
@@ -24,7 +25,7 @@ export function makeProgram(): Command {
     .option('--json', 'machine-readable output', false)
     .option('--socket <path>', "the daemon's socket", settings.paths.socket.default)
     .configureOutput({ outputError: (text, write) => { write(`stint: E_BAD_REQUEST: ${text.replace(/^error: /, '')}`) } })
-  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, doctorCommand, configCommand]) add(program)
+  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, drainCommand, doctorCommand, configCommand]) add(program)
   finish(program)
   return program
 }

@@ -15,8 +15,22 @@ function overview(runs: readonly RunView[]): string {
   )
 }
 
+/** When it will be saved, and why then. */
+function planned(run: RunView): string[] {
+  const { plan } = run
+  const periodic = run.periodicAt === null ? [] : [`Periodic: next at ${clock(run.periodicAt)}; the job runs on.`]
+  if (plan === null) return periodic
+  const basis = plan.measured === 0 ? 'by the assumed rate, as none was measured here' : `median of ${plan.measured} on this node, spread ${seconds(plan.spreadSeconds)}`
+  const needs = `${bytes(plan.bytes)} take about ${seconds(plan.seconds)} (${basis})`
+  if (run.savedAt === null) return [`Now: ${needs}. The job has no time limit.`, ...periodic]
+  const beside = plan.besideSeconds === 0 ? '' : `, ${seconds(plan.besideSeconds)} for jobs that end with it`
+  return [`Walltime: saved at ${clock(run.savedAt)}, as it ends at ${clock(run.walltimeEndsAt)}: ${needs}${beside}, ${plan.safety} times the spread and ${seconds(plan.marginSeconds)} are kept free.`, ...periodic]
+}
+
 function detail(run: RunView): string {
   const parts = [overview([run])]
+  const plans = planned(run)
+  if (plans.length > 0) parts.push('', ...plans)
   if (run.error !== null) parts.push(`\nLast refusal: ${run.error}`)
   if (run.stints.length > 0) {
     parts.push('', 'Stints before this one', table(

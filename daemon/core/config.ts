@@ -1,5 +1,6 @@
 import { isAddressPool } from './addresses.ts'
 import { StintError } from './errors.ts'
+import { everyForm } from './schedule.ts'
 
 function isWholeNumber(value: unknown, least: number, most: number): boolean {
   return Number.isInteger(value) && (value as number) >= least && (value as number) <= most
@@ -17,6 +18,8 @@ const bounds = {
   'a user name': (value) => typeof value === 'string' && /^[a-z_][a-z0-9_-]*$/i.test(value),
   '"hold" or "start"': (value) => value === 'hold' || value === 'start',
   '"never" or "asked"': (value) => value === 'never' || value === 'asked',
+  'never, auto, or a number with s, m, h or d': (value) => typeof value === 'string' && everyForm.test(value),
+  'a whole number from 0': (value) => Number.isInteger(value) && (value as number) >= 0,
   '0 or more': (value) => typeof value === 'number' && value >= 0,
 } as const satisfies Record<string, (value: unknown) => boolean>
 
@@ -54,10 +57,12 @@ export const settings = {
     scontrol: { default: '/usr/bin/scontrol', must: 'an absolute path', doc: 'Slurm' },
     sbatch: { default: '/usr/bin/sbatch', must: 'an absolute path', doc: 'Slurm' },
     srun: { default: '/usr/bin/srun', must: 'an absolute path', doc: 'Slurm; starts the other members of jobs over several nodes' },
+    squeue: { default: '/usr/bin/squeue', must: 'an absolute path', doc: 'Slurm; asked by `stint drain` which jobs of a node are not under Stint' },
   },
   store: {
     path: { default: '/var/lib/stint/store', must: 'an absolute path', doc: 'image store; on a shared file system, or jobs can only continue on the same node' },
     keep_checkpoints: { default: 2, must: 'a whole number from 1', doc: 'sealed checkpoints kept per run: the newest, and those to fall back on' },
+    writers: { default: 0, must: 'a whole number from 0', doc: 'checkpoints of all nodes that may write to this store at once; 0: any number. Periodic ones and `stint drain` wait for their turn, nothing else does' },
     keep_days: { default: 7, must: '0 or more', doc: 'images of runs that did not end well are kept so long' },
     keep_finished_days: { default: 0, must: '0 or more', doc: 'images of runs that came to their own end or were cancelled are kept so long; 0 removes them at once' },
     quota_gb: { default: 0, must: '0 or more', doc: 'images of all users may take so much, 10^9 bytes; 0 sets no limit' },
@@ -79,9 +84,19 @@ export const settings = {
     vxlan_port: { default: 4789, must: 'a port number', doc: 'UDP port between nodes for the traffic of jobs over several nodes' },
   },
   deadline: {
-    margin_seconds: { default: 5, must: '0 or more', doc: 'kept free before the walltime' },
-    safety: { default: 2, must: '1 or more', doc: 'factor on the predicted seconds' },
+    margin_seconds: { default: 2, must: '0 or more', doc: 'kept free before the walltime in any case' },
+    safety: { default: 3, must: '1 or more', doc: 'factor on the spread of what checkpoints took on this node (its median absolute deviation)' },
     assumed_mb_per_second: { default: 200, must: '1 or more', doc: 'rate of the store while none was measured' },
+  },
+  schedule: {
+    every: { default: 'never', must: 'never, auto, or a number with s, m, h or d', doc: 'periodic checkpoints of jobs that ask for nothing else with --stint=every=...; auto: the interval that loses least, by what a checkpoint costs and node_mtbf_hours' },
+    least_seconds: { default: 300, must: '1 or more', doc: 'no job is saved periodically more often than this' },
+    jitter_seconds: { default: 60, must: '0 or more', doc: 'periodic checkpoints by cron=... begin up to so much later, at random: nodes must not write at once' },
+    node_mtbf_hours: { default: 20_000, must: '1 or more', doc: 'mean time between failures of one node; only every=auto needs it' },
+  },
+  drain: {
+    parallel: { default: 4, must: 'a whole number from 1', doc: 'jobs of a node that `stint drain` saves at once' },
+    automatic_seconds: { default: 0, must: '0 or more', doc: 'so often a node asks Slurm whether it is being drained, and saves its jobs when it is; 0: never' },
   },
   checkpoint: {
     timeout_seconds: { default: 1800, must: '1 or more', doc: 'a dump that takes longer is aborted, the job runs on' },
@@ -106,6 +121,7 @@ export const settings = {
     idle_seconds: { default: 300, must: '1 or more', doc: 'a connection that nobody used so long is closed' },
   },
   slurm: {
+    look_seconds: { default: 30, must: '1 or more', doc: 'so often slurmctld is asked about each running job: an earlier limit or a preemption is noticed within this' },
     timeout_seconds: { default: 15, must: '1 or more', doc: 'for one scontrol call' },
     resubmit: { default: 'never', must: '"never" or "asked"', doc: 'whether a job that may not be requeued goes on as a new job of its owner when it asks for that (--stint=continue=submit)' },
     requeue_retry_seconds: { default: 5, must: '1 or more', doc: 'between tries of a requeue that Slurm did not accept' },

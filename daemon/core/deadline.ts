@@ -1,29 +1,62 @@
-/** When a run must be saved at the latest: `end - (predicted seconds x safety + margin)`. */
+/** When a run must be saved at the latest: as late as is safe, by what checkpoints took on this node and store lately. */
+
+/** One checkpoint that was made: what the node wrote meanwhile, from its trigger to its seal. */
+export interface Measurement {
+  readonly bytes: number
+  readonly seconds: number
+}
 
 export interface DeadlineRules {
+  /** Factor on the spread. */
   readonly safety: number
+  /** Kept free in any case. */
   readonly marginSeconds: number
   /** Rate assumed while nothing was measured on this store, bytes per second. */
   readonly assumedBytesPerSecond: number
 }
 
-/** What every checkpoint costs besides its bytes, seconds: processes, tar of /tmp, fsync of small files. */
-const fixedSeconds = 0.5
-
-/**
- * Seconds a checkpoint of `bytes` will take.
- * @param measured recent rates of this store and node, bytes per second, any order; their lower quartile is used,
- *   so that one fast run out of the page cache does not make the next one late
- */
-export function predictSeconds(bytes: number, measured: readonly number[], rules: DeadlineRules): number {
-  const sorted = measured.toSorted((a, b) => a - b)
-  const rate = sorted[Math.floor(sorted.length / 4)] ?? rules.assumedBytesPerSecond
-  return fixedSeconds + bytes / rate
+export interface Prediction {
+  readonly bytes: number
+  /** The median of what was measured, scaled to these bytes. */
+  readonly seconds: number
+  /** By how much the measurements differ from it: their median absolute deviation, seconds. */
+  readonly spreadSeconds: number
+  /** Measurements it rests on. */
+  readonly measured: number
 }
 
-/** The instant to act, in the unit and epoch of `end` (seconds since 1970). */
-export function actAt(end: number, predictedSeconds: number, rules: DeadlineRules): number {
-  return end - (predictedSeconds * rules.safety + rules.marginSeconds)
+/** What every checkpoint costs besides its bytes, seconds: processes, tar of /tmp, fsync of small files. */
+const fixedSeconds = 0.3
+
+/** A checkpoint is compared with so many of the nearest size: small ones are all fixed cost, large ones all rate. */
+const neighbours = 9
+
+/** With fewer the spread is unknown; the prediction itself stands in for it. */
+const enough = 3
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length / 2
+  return ((sorted[Math.ceil(middle) - 1] ?? 0) + (sorted[Math.floor(middle)] ?? 0)) / 2
+}
+
+/** @param measured recent checkpoints of this store and node, any order */
+export function predict(bytes: number, measured: readonly Measurement[], rules: DeadlineRules): Prediction {
+  const model = (size: number): number => fixedSeconds + size / rules.assumedBytesPerSecond
+  const distance = (one: Measurement): number => Math.abs(Math.log((one.bytes + 1) / (bytes + 1)))
+  const nearest = measured.toSorted((a, b) => distance(a) - distance(b)).slice(0, neighbours)
+  const scaled = nearest.map((one) => (one.seconds / model(one.bytes)) * model(bytes))
+  const seconds = scaled.length === 0 ? model(bytes) : median(scaled)
+  const spreadSeconds = scaled.length < enough ? seconds : median(scaled.map((one) => Math.abs(one - seconds)))
+  return { bytes, seconds, spreadSeconds, measured: scaled.length }
+}
+
+/**
+ * The instant to act, in the unit and epoch of `end` (seconds since 1970).
+ * @param besideSeconds what other runs of this node need that must be saved at the same time
+ */
+export function actAt(end: number, prediction: Prediction, besideSeconds: number, rules: DeadlineRules): number {
+  return end - (prediction.seconds + besideSeconds + prediction.spreadSeconds * rules.safety + rules.marginSeconds)
 }
 
 /** Seconds until the prediction is worth another look: half the way, between 0.2 and 30. */

@@ -1,4 +1,5 @@
 import { StintError } from './errors.ts'
+import { cronForm, everyForm } from './schedule.ts'
 
 /** What the user may write after `--stint=`. */
 export interface RunOptions {
@@ -12,9 +13,13 @@ export interface RunOptions {
   readonly fallback: 'hold' | 'start' | undefined
   /** `submit`: a job that Slurm may not requeue goes on as a new one. */
   readonly continue: 'requeue' | 'submit'
+  /** Checkpoints that the job runs on after, by interval; empty: as the site has it. */
+  readonly every: string
+  /** The same by the clock: a cron expression with `_` for blanks and `+` for commas; empty: none. */
+  readonly cron: string
 }
 
-export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', norollback: '', fallback: undefined, continue: 'requeue' }
+export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', norollback: '', fallback: undefined, continue: 'requeue', every: '', cron: '' }
 
 /**
  * A key has a list of words, or a free value that an expression matches as a whole. The plugin has the same table
@@ -26,6 +31,8 @@ export const knownOptions: { readonly [K in keyof RunOptions]: readonly NonNulla
   norollback: /^(\/[^:]*|[^/:]+)(:(\/[^:]*|[^/:]+))*$/,
   fallback: ['hold', 'start'],
   continue: ['requeue', 'submit'],
+  every: everyForm,
+  cron: cronForm,
 }
 
 function accepts(key: string, value: string): boolean {

@@ -1,5 +1,6 @@
 import type { Context } from '../actions/context.ts'
 import { addDoctorRoutes } from './routes/doctor.ts'
+import { addDrainRoutes } from './routes/drain.ts'
 import { addImageRoutes } from './routes/images.ts'
 import { addReclaimRoutes } from './routes/reclaim.ts'
 import { addRunRoutes } from './routes/runs.ts'
@@ -13,6 +14,7 @@ export async function makeRestApi(context: Context): Promise<Api> {
     addImageRoutes(api, context)
     addReclaimRoutes(api, context)
     addDoctorRoutes(api, context)
+    addDrainRoutes(api, context)
   })
 }
 

@@ -14,6 +14,7 @@ export const permissions = {
   anyone: 'every local user',
   own: 'every local user, who sees what belongs to them; root sees all',
   owner: "the job's owner and root",
+  root: 'root alone',
 } as const
 
 /** The same for the socket that other daemons come to. */
@@ -59,6 +60,16 @@ export const RunView = Type.Object({
   waitStatus: Nullable(Type.Integer()),
   walltimeEndsAt: Nullable(Type.Number()),
   savedAt: Nullable(Type.Number()),
+  plan: Nullable(Type.Object({
+    bytes: Type.Number({ description: 'to be written' }),
+    seconds: Type.Number({ description: 'by the median of what was measured' }),
+    spreadSeconds: Type.Number({ description: 'median absolute deviation of what was measured' }),
+    measured: Type.Integer({ description: 'checkpoints of this node that the prediction rests on' }),
+    besideSeconds: Type.Number({ description: 'for other runs of this node that end at the same time' }),
+    safety: Type.Number({ description: 'factor on the spread' }),
+    marginSeconds: Type.Number(),
+  }, { description: 'why the walltime checkpoint begins at savedAt: walltimeEndsAt - (seconds + besideSeconds + safety * spreadSeconds + marginSeconds)' })),
+  periodicAt: Nullable(Type.Number({ description: 'the next periodic checkpoint' })),
   error: Nullable(Type.String()),
   stints: Type.Array(StintView),
   checkpoints: Type.Array(CheckpointView),
@@ -102,6 +113,21 @@ export const ReclaimView = Type.Object({
   reason: Type.String(),
 })
 export type ReclaimView = Static<typeof ReclaimView>
+export const DrainView = Type.Object({
+  node: Type.String(),
+  startedAt: Type.Number(),
+  endedAt: Nullable(Type.Number({ description: 'null while it is under way' })),
+  jobs: Type.Array(Type.Object({
+    job: Type.Integer(),
+    user: Type.String(),
+    outcome: Type.Union([Type.Literal('waiting'), Type.Literal('saving'), Type.Literal('saved'), Type.Literal('ended'), Type.Literal('failed')]),
+    checkpoint: Nullable(Type.Integer()),
+    bytes: Nullable(Type.Number()),
+    seconds: Nullable(Type.Number()),
+    error: Nullable(Type.Object({ code: Type.String(), message: Type.String(), hint: Type.String() })),
+  })),
+})
+export type DrainView = Static<typeof DrainView>
 
 /** Slurm's job ids have 32 bits. */
 const JobId = Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 })
@@ -109,6 +135,8 @@ const JobId = Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 })
 export const JobParams = Type.Object({ job: JobId }, { additionalProperties: false })
 export const CheckpointRequest = Type.Object({ keepRunning: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
 export const ReclaimRequest = Type.Object({ dryRun: Type.Optional(Type.Boolean()), now: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
+/** Slurm takes no control bytes in a reason. */
+export const DrainRequest = Type.Object({ node: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })), reason: Type.Optional(Type.String({ pattern: '^[\\x20-\\x7e]{1,200}$' })) }, { additionalProperties: false })
 export const ImagesQuery = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
 
 /** The daemon of a node, to others. */

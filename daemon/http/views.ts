@@ -1,4 +1,4 @@
-import type { Context } from '../actions/context.ts'
+import type { Context, Sandbox } from '../actions/context.ts'
 import type { Run } from '../catalogue/runs.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import type { StintRecord } from '../core/manifest.ts'
@@ -33,11 +33,20 @@ export function checkpointViews(context: Context, runId: string): CheckpointView
   }))
 }
 
+/** Why it will be saved when it will be. */
+function planView(context: Context, sandbox: Sandbox | undefined): RunView['plan'] {
+  if (sandbox?.plan === undefined) return null
+  const { prediction, besideSeconds } = sandbox.plan
+  const { safety, margin_seconds: marginSeconds } = context.config.deadline
+  return { ...prediction, besideSeconds, safety, marginSeconds }
+}
+
 export function runView(context: Context, run: Run): RunView {
   const { state, node, nodes, restarts, endTime } = runState(context, run)
+  const sandbox = context.sandboxes.get(run.job_id)
   return {
     job: run.job_id, run: run.id, user: run.user, node, nodes, state, restarts, startedAt: run.created_at, endedAt: run.ended_at, waitStatus: run.wait_status,
-    walltimeEndsAt: endTime, savedAt: context.sandboxes.get(run.job_id)?.plannedAt ?? null, error: run.error,
+    walltimeEndsAt: endTime, savedAt: sandbox?.plannedAt ?? null, plan: planView(context, sandbox), periodicAt: sandbox?.periodic?.due ?? null, error: run.error,
     stints: JSON.parse(run.history) as StintRecord[], checkpoints: checkpointViews(context, run.id), events: context.catalogue.events.ofRun(run.id),
   }
 }

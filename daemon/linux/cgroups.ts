@@ -87,6 +87,12 @@ export function placesForRestore(places: readonly CgroupPlace[], payloadCgroup: 
   return places.map((place) => (place.directory === parent ? payloadCgroup : place.directory))
 }
 
+/** Whether the processes of a cgroup are frozen, by it or one above it: `freezer.state` under v1, `cgroup.events` under v2. */
+export function isFrozen(directory: string): boolean {
+  const read = (name: string): string => unlessGone(() => readFileSync(join(directory, name), 'utf8')) ?? ''
+  return /^(FROZEN|FREEZING)$/m.test(read('freezer.state')) || /^frozen 1$/m.test(read('cgroup.events'))
+}
+
 /** Removes an empty cgroup; true when it is gone. */
 function removeEmpty(directory: string): boolean {
   try {

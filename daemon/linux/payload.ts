@@ -149,13 +149,26 @@ export async function treeBytes(tree: string): Promise<number> {
   return found.type === tmpfsMagic ? (found.blocks - found.bfree) * found.bsize : occupiedBytes(tree)
 }
 
-/** What a checkpoint must write: resident anonymous and shared memory, and the private /tmp and /dev/shm. */
+/** A process's part of the shared memory it has mapped: over all that map a page it adds up to the page once, as it is written once. */
+function sharedBytes(pid: number, proc: string): number {
+  const rollup = unlessGone(() => readFileSync(`${proc}/${pid}/smaps_rollup`, 'utf8')) ?? ''
+  return Number(/^Pss_Shmem:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0) * 1024
+}
+
+/** Anonymous memory is written for every process that has it, what is swapped out included. */
+function memoryBytes(pid: number, proc: string): number {
+  const status = processStatus(pid, proc)
+  if (status === undefined) return 0
+  const own = statusBytes(status, 'RssAnon') + statusBytes(status, 'VmSwap')
+  return statusBytes(status, 'RssShmem') === 0 ? own : own + sharedBytes(pid, proc)
+}
+
+/** What a checkpoint must write: anonymous and shared memory, and the private /tmp and /dev/shm. */
 export async function payloadBytes(pid1: number): Promise<number> {
   const proc = sandboxProc(pid1)
   const memory = (unlessGone(() => listPids(proc)) ?? [])
     .filter((pid) => pid !== 1)
-    .map((pid) => processStatus(pid, proc))
-    .reduce((sum, status) => sum + (status === undefined ? 0 : statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem')), 0)
+    .reduce((sum, pid) => sum + memoryBytes(pid, proc), 0)
   let trees = 0
   for (const tree of carriedTrees) trees += await treeBytes(`/proc/${pid1}/root${tree}`)
   return memory + trees

@@ -5,7 +5,11 @@ import type { CommandRunner } from '../linux/command.ts'
 /** What the daemon wants to know of a job; times in seconds since 1970. */
 export interface SlurmJob {
   readonly jobId: number
+  /** What scontrol and scancel call this job alone: an array's last task has the array's own id. */
+  readonly name: string
   readonly state: string
+  /** Of its state: `TimeLimit`, `None`. */
+  readonly reason: string
   readonly uid: number
   readonly requeue: boolean
   readonly restarts: number
@@ -62,6 +66,12 @@ function listOf(text: string | undefined): string {
   return text === undefined || text === '(null)' ? '' : text
 }
 
+/** Stands at the very beginning, before every text of the user's. */
+function nameOf(text: string, jobId: number): string {
+  const task = /^JobId=\d+ ArrayJobId=(\d+) ArrayTaskId=(\d+) /.exec(recordsOf(text, jobId)[0] ?? '')
+  return task === null ? String(jobId) : `${task[1] ?? ''}_${task[2] ?? ''}`
+}
+
 /**
  * Reads `scontrol show job -o ID` (a line of Key=Value words for each job).
  * @throws StintError E_SLURM when it is not told unmistakably
@@ -71,6 +81,8 @@ export function parseJob(text: string, jobId: number): SlurmJob {
   const fields = new Map(words.toReversed()) // The first of equals counts.
   return {
     jobId,
+    name: nameOf(text, jobId),
+    reason: fields.get('Reason') ?? '',
     state: fields.get('JobState') ?? 'UNKNOWN',
     uid: Number(/\((\d+)\)/.exec(fields.get('UserId') ?? '')?.[1]),
     requeue: fields.get('Requeue') === '1',
@@ -157,15 +169,21 @@ export class Scontrol {
     }
   }
 
+  /** By its id an order for an array's last task would go to the whole array. */
+  async #nameOf(jobId: number): Promise<string> {
+    return (await this.showJob(jobId)).name
+  }
+
   /** Puts a running job back into the queue under its id; its processes are ended by Slurm. */
   async requeue(jobId: number): Promise<void> {
-    await this.#call('requeue', String(jobId))
+    await this.#call('requeue', await this.#nameOf(jobId))
   }
 
   /** The same, held until somebody releases it; `comment` shows in `scontrol show job`. */
   async requeueHold(jobId: number, comment: string): Promise<void> {
-    await this.#call('requeuehold', String(jobId))
-    await this.#call('update', `jobid=${jobId}`, `comment=${comment}`)
+    const name = await this.#nameOf(jobId)
+    await this.#call('requeuehold', name)
+    await this.#call('update', `jobid=${name}`, `comment=${comment}`)
   }
 
   /** Lets a held job go. */
@@ -196,7 +214,17 @@ export class Scontrol {
 
   /** Notes something on a job where only root can; it stays over requeues. */
   async setAdminComment(jobId: number, comment: string): Promise<void> {
-    await this.#call('update', `jobid=${jobId}`, `admincomment=${comment}`)
+    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `admincomment=${comment}`)
+  }
+
+  /** A node's state with its flags, such as `IDLE+DRAIN`. @throws StintError E_SLURM */
+  async nodeState(node: string): Promise<string> {
+    return /\bState=(\S+)/.exec(await this.#call('show', 'node', '-o', node))?.[1] ?? 'UNKNOWN'
+  }
+
+  /** No job starts on the node any more; those that run go on. It stays so until somebody resumes it. */
+  async drainNode(node: string, reason: string): Promise<void> {
+    await this.#call('update', `nodename=${node}`, 'state=drain', `reason=${reason}`)
   }
 
   /** Names of a host list such as `n[1-3,7]`, in its order; none of an empty one. */

@@ -22,6 +22,8 @@ static const struct option {
     {.key = "norollback", .form = "PATTERN[:PATTERN...]", .expression = "^(/[^:]*|[^/:]+)(:(/[^:]*|[^/:]+))*$"},
     {.key = "fallback", .words = {"hold", "start"}},
     {.key = "continue", .words = {"requeue", "submit"}},
+    {.key = "every", .form = "never|auto|NUMBER[smhd]", .expression = "^(never|auto|[1-9][0-9]{0,3}[smhd])$"},
+    {.key = "cron", .form = "MINUTE_HOUR_DAY_MONTH_WEEKDAY", .expression = "^([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?([+]([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?)*(_([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?([+]([*]|[1-5]?[0-9](-[1-5]?[0-9])?)(/[1-9][0-9]?)?)*){4}$"},
 };
 
 #define KNOWN_COUNT (sizeof known / sizeof *known)

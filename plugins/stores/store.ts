@@ -101,6 +101,8 @@ export interface ImageStore {
   /** Checkpoints in the making on any node. */
   unfinished(): UnfinishedImage[]
   removeUnfinishedImage(image: UnfinishedImage): void
+  /** A place among the writers of all nodes, to be disposed of; undefined when all are taken. */
+  takeWriterSlot(): Disposable | undefined
   /** Removes unfinished checkpoints that this node coordinated. */
   removeUnfinished(): number
 }

@@ -1,14 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
-import { atOnce, cluster, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, counter, leftovers, numbers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
-
-/** Counts in a file of its own; what a disturbed run must reproduce exactly. */
-function counter(steps: number): string {
-  return `#!/bin/bash\nfor i in $(seq 1 ${steps}); do echo $i; sleep 0.2; done\nexit 3\n`
-}
-
-const numbers = (steps: number): string => Array.from({ length: steps }, (_, i) => String(i + 1)).join('\n')
 
 async function restartDaemon(node: string, environment: string): Promise<void> {
   await on(node, `echo '${environment}' > /etc/stint/environment`)
@@ -128,8 +121,8 @@ describe('a job that Slurm itself puts back into the queue', () => {
     expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(60))
   }, 3 * minute)
 
-  // To its end only: after a grace that ran out slurmctld starts any job once more when it has ended (docs/user-guide.md).
-  test('by preemption, without a --signal line, is saved when its grace ends, and goes on', async () => {
+  // To its end only: after a grace slurmctld starts any job once more when it has ended (docs/user-guide.md).
+  test('by preemption, without a --signal line, is saved in its grace, and goes on', async () => {
     const directory = await workDirectory()
     const job = await submit({ directory, options: '--stint --time=10 --nodelist=n1 --exclusive', script: counter(200) })
     await untilRunning(job)

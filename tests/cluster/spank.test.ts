@@ -32,7 +32,9 @@ function medianTaskMs(log: string, jobs: readonly number[]): number {
 
 describe('the option', () => {
   test.each([
-    ['--stint=nett=host', 'stint: --stint does not know "nett=host"; known: net=private|host, signal=doorbell|pass, norollback=PATTERN[:PATTERN...], fallback=hold|start, continue=requeue|submit'],
+    ['--stint=nett=host', 'stint: --stint does not know "nett=host"; known: net=private|host, signal=doorbell|pass, norollback=PATTERN[:PATTERN...], fallback=hold|start, continue=requeue|submit, every=never|auto|NUMBER[smhd], cron=MINUTE_HOUR_DAY_MONTH_WEEKDAY'],
+    ['--stint=every=often', 'stint: --stint knows the key but not the value of "every=often"'],
+    ['--stint=cron=0_*_*', 'stint: --stint knows the key but not the value of "cron=0_*_*"'],
     ['--stint=net=hosts', 'stint: --stint knows the key but not the value of "net=hosts"; known: net='],
     ['--stint=net', 'stint: --stint knows the key but not the value of "net"; known: net='],
     ['--stint=signal=pass,signal=pass', 'stint: --stint got a key twice: "signal=pass"; known: net='],

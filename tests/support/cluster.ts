@@ -96,7 +96,24 @@ export async function atOnce<T>(items: readonly T[], act: (item: T, index: numbe
   if (failures.length > 0) throw new Error(failures.join('\n'))
 }
 
-const finalStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY'])
+/** Begins all at the same time; each test awaits its own, and the failure of one is nobody else's. */
+export function begin<K extends string, T>(work: Readonly<Record<K, () => Promise<T>>>): Record<K, Promise<T>> {
+  const entries = Object.entries<() => Promise<T>>(work).map(([name, start]) => {
+    const promise = start()
+    promise.catch(() => undefined) // Seen by the test that awaits it.
+    return [name, promise] as const
+  })
+  return Object.fromEntries(entries) as Record<K, Promise<T>>
+}
+
+/** A script that prints the numbers from 1, one each fifth of a second, and ends with exit code 3: what a disturbed run must reproduce exactly. */
+export function counter(steps: number): string {
+  return `#!/bin/bash\nfor i in $(seq 1 ${steps}); do echo $i; sleep 0.2; done\nexit 3\n`
+}
+
+export const numbers = (steps: number): string => Array.from({ length: steps }, (_, i) => String(i + 1)).join('\n')
+
+const finalStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'PREEMPTED'])
 
 /** Waits until a job is over and returns its fields. */
 export async function untilEnded(job: number, seconds: number): Promise<ReadonlyMap<string, string>> {
@@ -114,7 +131,7 @@ export async function untilRunning(job: number, restarts = 0, seconds = 60): Pro
   })
 }
 
-export interface CheckpointJson { number: number; state: string; trigger: string; bytes: number; seconds: number; frozenMs: number; keepRunning: boolean; error: string | null }
+export interface CheckpointJson { number: number; state: string; trigger: string; startedAt: number; bytes: number; seconds: number; frozenMs: number; keepRunning: boolean; error: string | null }
 export interface RunJson {
   job: number
   node: string | null
@@ -123,6 +140,7 @@ export interface RunJson {
   error: string | null
   savedAt: number | null
   walltimeEndsAt: number | null
+  plan: { bytes: number; seconds: number; spreadSeconds: number; measured: number } | null
   stints: { node: string; startedAt: number; endedAt: number; checkpoint: number; trigger: string; bytes: number; seconds: number }[]
   checkpoints: CheckpointJson[]
   events: { at: number; kind: string; detail: Record<string, unknown> }[]

@@ -18,6 +18,7 @@ import { SandboxNetwork } from '../../daemon/linux/network.ts'
 import { Sbatch } from '../../daemon/slurm/sbatch.ts'
 import { Scontrol } from '../../daemon/slurm/scontrol.ts'
 import { CpuRecord } from '../../plugins/engines/criu/cpuinfo.ts'
+import { Squeue } from '../../daemon/slurm/squeue.ts'
 import { CriuEngine } from '../../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../../plugins/stores/posix/store.ts'
 
@@ -52,7 +53,7 @@ export function makeContext(): TestContext {
   const missing = '/nonexistent/program'
   const config = resolveConfig({
     paths: { socket: join(folder, 's.sock'), peer_socket: join(folder, 'peer.sock'), sandbox_socket: join(folder, 'sandbox.sock'), run_dir: join(folder, 'run'), state_dir: join(folder, 'state'), libexec_dir: join(folder, 'libexec') },
-    programs: { criu: missing, nsenter: missing, unshare: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, sbatch: missing, scontrol },
+    programs: { criu: missing, nsenter: missing, unshare: missing, setpriv: missing, ip: missing, bridge: missing, nft: missing, tar: missing, sbatch: missing, scontrol, squeue: missing },
     store: { path: join(folder, 'store') },
   })
   const logged: Record<string, unknown>[] = []
@@ -66,6 +67,8 @@ export function makeContext(): TestContext {
     scontrol: new Scontrol(commands, scontrol, 5),
     sbatch: new Sbatch(commands, config.programs, 5),
     engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }, new CpuRecord(commands, config.programs.criu, join(folder, 'cpu'))),
+    squeue: new Squeue(commands, missing, 5),
+    drain: { report: undefined },
     network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
     store: new PosixStore(config.store.path),
     peers, expected: new Map(), cluster: new PeerDaemons(peers, { checkpointSeconds: 5, restoreSeconds: 5 }, (node) => Promise.resolve(node)), postOffice: (...args) => new PostOffice(...args),

@@ -11,10 +11,10 @@ export interface Hog {
 }
 
 /** Submits it with a time limit in minutes and waits until it has its memory. */
-export async function submitHog(megabytes: number, time: number): Promise<Hog> {
+export async function submitHog(megabytes: number, time: number, more = ''): Promise<Hog> {
   const directory = await workDirectory()
   const script = `#!/bin/bash\npython3 ${fixtures}/programs/hog.py ${megabytes} end\n`
-  const job = await submit({ directory, options: `--stint --time=${time} --mem=${megabytes + 500}`, script })
+  const job = await submit({ directory, options: `--stint --time=${time} --mem=${megabytes + 500} ${more}`, script })
   const node = await untilRunning(job)
   const { walltimeEndsAt } = await untilState(node, job, 'running')
   await until('the memory is filled', 60, async () => (await on('ctl', `cat ${directory}/out.txt`)).startsWith('ready'))

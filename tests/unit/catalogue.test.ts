@@ -228,14 +228,13 @@ describe('the catalogue', () => {
     expect(catalogue.events.ofRun('r1')).toEqual([{ at: 2, kind: 'b', detail: { x: [1, null] } }, { at: 1, kind: 'a', detail: {} }])
   })
 
-  test('learns rates from large images of a store only, from the last twenty', () => {
+  test('learns what saving takes for each store, from the last forty', () => {
     const mib = 2 ** 20
-    catalogue.throughput.record('/a', 1, 63 * mib, 1000)
     catalogue.throughput.record('/a', 1, 64 * mib, 0)
     catalogue.throughput.record('/b', 1, 64 * mib, 1000)
     expect(catalogue.throughput.recent('/a')).toEqual([])
-    for (let i = 1; i <= 25; i++) catalogue.throughput.record('/a', i, 100 * mib, i * 1000)
-    expect(catalogue.throughput.recent('/a')).toEqual(Array.from({ length: 20 }, (_, i) => (100 * mib) / (25 - i)))
+    for (let i = 1; i <= 45; i++) catalogue.throughput.record('/a', i, 100 * mib, i * 1000)
+    expect(catalogue.throughput.recent('/a')).toEqual(Array.from({ length: 40 }, (_, i) => ({ bytes: 100 * mib, seconds: 45 - i })))
   })
 
   test('replaces an image of the same member', () => {

@@ -2,11 +2,13 @@ import { describe, expect, test } from '@jest/globals'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { allotBlock, allotNetwork, formatIpv4, lowestVni, memberAddress, memberMac, parseIpv4 } from '../../daemon/core/addresses.ts'
-import { actAt, nextLook, predictSeconds } from '../../daemon/core/deadline.ts'
+import { actAt, nextLook, predict, type Measurement } from '../../daemon/core/deadline.ts'
+import { endingOf } from '../../daemon/core/ending.ts'
 import { StintError, asStintError, errorKinds, isStintError, systemCode } from '../../daemon/core/errors.ts'
 import { parseFault } from '../../daemon/core/fault-points.ts'
 import { placeOf } from '../../daemon/core/file-places.ts'
 import { defaultOptions, knownOptions, parseOptions } from '../../daemon/core/options.ts'
+import { cronExpression, parseEvery, withJitter, youngDaly } from '../../daemon/core/schedule.ts'
 import { assertMove, checkpointMoves, memberMoves } from '../../daemon/core/states.ts'
 import { said } from '../support/errors.ts'
 
@@ -19,6 +21,8 @@ describe('the options of --stint', () => {
     ['norollback=*.log', { ...defaultOptions, norollback: '*.log' }],
     ['norollback=/scratch/**:core.?:/a=b,net=host', { ...defaultOptions, net: 'host', norollback: '/scratch/**:core.?:/a=b' }],
     ['fallback=start,continue=submit', { ...defaultOptions, fallback: 'start', continue: 'submit' }],
+    ['every=30m,cron=0+30_*/6_*_*_1-5', { ...defaultOptions, every: '30m', cron: '0+30_*/6_*_*_1-5' }],
+    ['every=auto', { ...defaultOptions, every: 'auto' }],
   ])('%j is understood', (text, expected) => {
     expect(parseOptions(text)).toEqual(expected)
   })
@@ -40,6 +44,13 @@ describe('the options of --stint', () => {
     ['norollback=', '--stint does not know "norollback="'],
     ['norollback=data/x', '--stint does not know "norollback=data/x"'],
     ['norollback=a:', '--stint does not know "norollback=a:"'],
+    ['every=30', '--stint does not know "every=30"'],
+    ['every=0m', '--stint does not know "every=0m"'],
+    ['every=1m30s', '--stint does not know "every=1m30s"'],
+    ['cron=0_*_*_*', '--stint does not know "cron=0_*_*_*"'],
+    ['cron=0 * * * *', '--stint does not know "cron=0 * * * *"'],
+    ['cron=60_*_*_*_*', '--stint does not know "cron=60_*_*_*_*"'],
+    ['cron=0,30_*_*_*_*', '--stint does not know "cron=0"'],
     ['norollback=a,norollback=b', '--stint got a key twice: "norollback=b"'],
   ])('%j is refused as the plugin refuses it', async (text, message) => {
     expect(await said(() => parseOptions(text))).toBe(`E_BAD_OPTION: ${message}`)
@@ -85,30 +96,91 @@ describe('states', () => {
 })
 
 describe('the deadline', () => {
-  const rules = { safety: 2, marginSeconds: 5, assumedBytesPerSecond: 200e6 }
+  const rules = { safety: 3, marginSeconds: 2, assumedBytesPerSecond: 200e6 }
+  const times = (bytes: number, ...seconds: number[]): Measurement[] => seconds.map((one) => ({ bytes, seconds: one }))
 
-  test('is the end less the prediction with its safety and the margin', () => {
-    expect(actAt(1000, 10, rules)).toBe(975)
+  test('is the end less the prediction, what others need beside it, the spread with its factor, and the margin', () => {
+    expect(actAt(1000, { bytes: 1, seconds: 10, spreadSeconds: 2, measured: 9 }, 5, rules)).toBe(977)
   })
 
-  test('assumes a rate while none was measured', () => {
-    expect(predictSeconds(400e6, [], rules)).toBe(2.5)
+  test('assumes a rate while none was measured, and doubts it', () => {
+    expect(predict(400e6, [], rules)).toEqual({ bytes: 400e6, seconds: 2.3, spreadSeconds: 2.3, measured: 0 })
   })
 
-  test('counts on the slower measurements', () => {
-    expect(predictSeconds(1e9, [1e9, 100e6, 1e9, 1e9], rules)).toBeCloseTo(1.5)
-    expect(predictSeconds(1e9, [1e9, 100e6, 100e6, 100e6], rules)).toBeCloseTo(10.5)
-    expect(predictSeconds(1e9, [500e6], rules)).toBeCloseTo(2.5)
+  test('counts on the median of what was measured, and on how much that differs', () => {
+    expect(predict(1e9, times(1e9, 4, 5, 9, 6, 5), rules)).toEqual({ bytes: 1e9, seconds: 5, spreadSeconds: 1, measured: 5 })
+    expect(predict(1e9, times(1e9, 4, 5, 5, 5, 60), rules)).toMatchObject({ seconds: 5, spreadSeconds: 0 })
+  })
+
+  test('scales from other sizes, and prefers the nearest', () => {
+    expect(predict(2e9, times(1e9, 5.3, 5.3, 5.3), rules).seconds).toBeCloseTo(10.3)
+    const small = times(1e6, ...Array.from({ length: 9 }, () => 3))
+    const large = times(3e9, ...Array.from({ length: 9 }, () => 30))
+    expect(predict(2e6, [...large, ...small], rules).seconds).toBeCloseTo(3, 0)
+    expect(predict(2e9, [...small, ...large], rules).seconds).toBeCloseTo(20, 0)
+  })
+
+  test('with fewer than three measurements takes the prediction for its spread', () => {
+    expect(predict(1e9, times(1e9, 5, 5), rules)).toMatchObject({ seconds: 5, spreadSeconds: 5 })
   })
 
   test('does not change the order of the measurements it was given', () => {
-    const measured = [3, 1, 2]
-    predictSeconds(1, measured, rules)
-    expect(measured).toEqual([3, 1, 2])
+    const measured = times(3, 3, 1, 2)
+    predict(1, measured, rules)
+    expect(measured).toEqual(times(3, 3, 1, 2))
   })
 
   test('is looked at ever closer, never later than half the way', () => {
     expect([1e6, 60, 20, 1, 0.1, 0, -5].map(nextLook)).toEqual([30, 30, 10, 0.5, 0.2, 0.2, 0.2])
+  })
+})
+
+describe('the reason why Slurm ends a job', () => {
+  const job = { state: 'RUNNING', reason: 'None', restarts: 1, preemptTime: undefined }
+  test.each([
+    ['none', {}],
+    ['suspended', { state: 'SUSPENDED' }],
+    ['preempted', { preemptTime: 5 }],
+    ['preempted', { state: 'COMPLETING', preemptTime: 5 }],
+    ['preempted', { state: 'PREEMPTED' }],
+    ['requeued', { state: 'COMPLETING', restarts: 2 }],
+    ['requeued', { state: 'PENDING' }],
+    ['requeued', { state: 'RUNNING', restarts: 2 }],
+    ['timeout', { state: 'COMPLETING', reason: 'TimeLimit' }],
+    ['timeout', { state: 'TIMEOUT' }],
+    ['node-failure', { state: 'NODE_FAIL' }],
+    ['cancelled', { state: 'COMPLETING' }],
+    ['cancelled', { state: 'CANCELLED', preemptTime: 5 }],
+    ['cancelled', { state: 'DEADLINE' }],
+    ['cancelled', { state: 'OUT_OF_MEMORY' }],
+  ])('%s: %j', (ending, words) => {
+    expect(endingOf({ ...job, ...words }, 1)).toBe(ending)
+  })
+})
+
+describe('periodic checkpoints', () => {
+  test.each([['never', { kind: 'never' }], ['auto', { kind: 'auto' }], ['90s', { kind: 'interval', seconds: 90 }], ['30m', { kind: 'interval', seconds: 1800 }], ['2h', { kind: 'interval', seconds: 7200 }], ['1d', { kind: 'interval', seconds: 86_400 }]])('every=%s', (text, expected) => {
+    expect(parseEvery(text)).toEqual(expected)
+  })
+
+  test('write cron expressions without blanks and commas', () => {
+    expect(cronExpression('0+30_*/6_*_*_1-5')).toBe('0,30 */6 * * 1-5')
+  })
+
+  // No smaller total of checkpoints and repeated work, by Daly's complete model, is at another interval.
+  test.each([[10, 20_000 * 3600], [60, 3600], [300, 7200]])('a checkpoint of %d s and a failure every %d s: the interval loses least', (cost, mtbf) => {
+    const wall = (interval: number): number => (mtbf * (Math.exp((interval + cost) / mtbf) - 1)) / interval
+    const best = youngDaly(cost, mtbf)
+    expect(wall(best)).toBeLessThan(wall(best * 0.7))
+    expect(wall(best)).toBeLessThan(wall(best * 1.4))
+  })
+
+  test('that cost more than twice the time between failures come no more often than these', () => {
+    expect(youngDaly(100, 50)).toBe(50)
+  })
+
+  test('of jobs of one age are spread', () => {
+    expect([0, 0.5, 1].map((random) => withJitter(100, random)).map(Math.round)).toEqual([90, 100, 110])
   })
 })
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pino } from 'pino'
 import { ownCapabilities, parseCapabilities } from '../../daemon/linux/capabilities.ts'
-import { cgroupPlaces, isInStep, parseCgroupMounts, parseCgroupPlaces, placesForRestore, trackingPlace } from '../../daemon/linux/cgroups.ts'
+import { cgroupPlaces, isFrozen, isInStep, parseCgroupMounts, parseCgroupPlaces, placesForRestore, trackingPlace } from '../../daemon/linux/cgroups.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { writeDurably } from '../../daemon/linux/durable.ts'
 import { isJobsOwn, mountOfPath, mountsOf, parseMounts } from '../../daemon/linux/mounts.ts'
@@ -159,6 +159,17 @@ describe('a private tree', () => {
 
   test('that is not there holds nothing', async () => {
     expect(await treeBytes(join(folder, 'absent'))).toBe(0)
+  })
+})
+
+describe('a cgroup', () => {
+  test.each([
+    [true, { 'freezer.state': 'FROZEN\n' }], [true, { 'freezer.state': 'FREEZING\n' }], [false, { 'freezer.state': 'THAWED\n' }],
+    [true, { 'cgroup.events': 'populated 1\nfrozen 1\n' }], [false, { 'cgroup.events': 'populated 1\nfrozen 0\n' }], [false, {}],
+  ])('is frozen: %s, with %j', (frozen, files: Record<string, string>) => {
+    const directory = mkdtempSync(join(folder, 'cgroup-'))
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text)
+    expect(isFrozen(directory)).toBe(frozen)
   })
 })
 

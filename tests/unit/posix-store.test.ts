@@ -348,6 +348,40 @@ async function onSmallDisk(statements: string): Promise<unknown> {
   return JSON.parse(stdout)
 }
 
+describe('a place among the writers', () => {
+  const taken = (at: PosixStore): Disposable[] => [at.takeWriterSlot(), at.takeWriterSlot(), at.takeWriterSlot()].filter((slot) => slot !== undefined)
+
+  test('is there for as many as the site lets write at once, on whatever node, and for the next when one has ended', () => {
+    const here = new PosixStore(path, 2)
+    const [first, ...others] = taken(here)
+    expect(others).toHaveLength(1)
+    expect(new PosixStore(path, 2).takeWriterSlot()).toBeUndefined()
+    first?.[Symbol.dispose]()
+    expect(taken(new PosixStore(path, 2))).toHaveLength(1)
+  })
+
+  test('is there for anybody without a limit', () => {
+    expect(taken(store)).toHaveLength(3)
+    expect(readdirSync(path)).toEqual([])
+  })
+
+  test('comes back when its holder was killed', async () => {
+    const here = new PosixStore(path, 1)
+    here.takeWriterSlot()?.[Symbol.dispose]()
+    const holder = spawn('flock', [join(path, '.slots', '1'), 'sh', '-c', 'echo held; exec sleep 60'], { stdio: ['ignore', 'pipe', 'inherit'], detached: true })
+    await once(holder.stdout, 'data')
+    expect(here.takeWriterSlot()).toBeUndefined()
+    process.kill(-(holder.pid ?? NaN), 'SIGKILL')
+    await once(holder, 'close') // Its output is closed when all of it have ended.
+    expect(here.takeWriterSlot()).toBeDefined()
+  })
+
+  test('is no image', () => {
+    new PosixStore(path, 1).takeWriterSlot()
+    expect([store.list(), store.removeUnfinished()]).toEqual([[], 0])
+  })
+})
+
 describe('a disk', () => {
   test('that fills up while the image is written is told as full, and the sealed image before it stays', async () => {
     expect(await onSmallDisk(`

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { Scontrol, parseConfig, parseJob, parseNodes, parseSlurmTime } from '../../daemon/slurm/scontrol.ts'
+import { parseNodeJobs } from '../../daemon/slurm/squeue.ts'
 import { said } from '../support/errors.ts'
 
 /** `scontrol show job -o ID` of Slurm 24.11.5, recorded by the script beside them. */
@@ -15,12 +16,12 @@ const alice = 1001
 const at = (text: string): number => new Date(text).getTime() / 1000
 
 const jobs = {
-  running: [1, { state: 'RUNNING', requeue: true, restarts: 0, nodes: 'n1', batchHost: 'n1', endTime: at('2026-11-24T00:32:05'), preemptTime: undefined }],
+  running: [1, { state: 'RUNNING', requeue: true, restarts: 0, nodes: 'n1', batchHost: 'n1', endTime: at('2026-11-24T00:32:05'), preemptTime: undefined, name: '1', reason: 'None' }],
   pending: [5, { state: 'PENDING', batchHost: undefined, nodes: '', endTime: at('2026-11-24T01:32:05') }],
   requeued: [1, { state: 'COMPLETING', restarts: 1, endTime: undefined }],
   preempted: [9, { state: 'RUNNING', preemptTime: at('2026-11-24T00:02:54'), endTime: at('2026-11-24T00:03:14') }],
   cancelled: [6, { state: 'CANCELLED', requeue: true }],
-  array: [2, { state: 'RUNNING', nodes: 'n1' }],
+  array: [2, { state: 'RUNNING', nodes: 'n1', name: '2_2' }],
   'comment-like-fields': [6, { state: 'PENDING', requeue: true, restarts: 0 }],
   'directory-like-fields': [4, { state: 'PENDING', endTime: at('2026-11-24T01:02:05') }],
 } as const
@@ -31,7 +32,7 @@ describe('a job as scontrol prints it', () => {
   })
 
   test('a task of an array is the one asked for, not the last one printed', () => {
-    expect(parseJob(recorded('array'), 8).jobId).toBe(8)
+    expect(parseJob(recorded('array'), 8)).toMatchObject({ jobId: 8, name: '2_1' })
     expect(recorded('array')).toMatch(/JobId=2 [^]*JobId=8 /)
   })
 
@@ -119,4 +120,9 @@ describe('nodes as scontrol prints them', () => {
   test.each(['', '\n', 'Node n7 not found', 'NodeName='])('%j is none', (nothing) => {
     expect(parseNodes(nothing)).toEqual([])
   })
+})
+
+test('squeue: the jobs of a node', () => {
+  expect(parseNodeJobs('12 alice\n7 bob\n\n')).toEqual([{ jobId: 12, user: 'alice' }, { jobId: 7, user: 'bob' }])
+  expect(parseNodeJobs('')).toEqual([])
 })

@@ -1,7 +1,7 @@
 import { Type } from 'typebox'
-import { checkpoint } from '../../actions/checkpoint.ts'
 import type { Context, Sandbox } from '../../actions/context.ts'
 import { check } from '../../actions/check.ts'
+import { saveNow } from '../../actions/save.ts'
 import type { Run } from '../../catalogue/runs.ts'
 import { StintError } from '../../core/errors.ts'
 import { CheckView, CheckpointRequest, CheckpointView, JobParams, RunView, errorResponses } from '../schemas.ts'
@@ -71,7 +71,7 @@ export function addRunRoutes(api: Api, context: Context): void {
   }, async (request, reply) => {
     const sandbox = await requireSandbox(context, request.params.job)
     assertMayAct(request, sandbox.run.uid)
-    const { number } = await checkpoint(context, sandbox, { trigger: 'request', keepRunning: request.body.keepRunning ?? false })
+    const { number } = await saveNow(context, sandbox, { trigger: 'request', keepRunning: request.body.keepRunning ?? false })
     const view = checkpointViews(context, sandbox.run.id).find((v) => v.number === number)
     if (view === undefined) throw new StintError('E_INTERNAL', `checkpoint ${number} is not in the catalogue`)
     return reply.status(201).send(view)

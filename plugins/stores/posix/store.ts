@@ -9,6 +9,7 @@ import { Hashing } from './hashing.ts'
 import { openManifest, sealManifest } from './manifest-file.ts'
 import { storeError } from './store-error.ts'
 import { Verifier } from './verifier.ts'
+import { takeSlot } from './writer-slots.ts'
 
 const manifestName = 'manifest.json'
 const finishedName = 'finished'
@@ -79,10 +80,13 @@ export class PosixStore implements ImageStore {
   readonly name: string
   readonly #path: string
   readonly #verifier = new Verifier()
+  readonly #writers: number
 
-  constructor(path: string) {
+  /** @param writers how many may write at once, on all nodes; 0: any number */
+  constructor(path: string, writers = 0) {
     this.name = path
     this.#path = path
+    this.#writers = writers
   }
 
   assertUsable(bytes: number): void {
@@ -299,6 +303,10 @@ export class PosixStore implements ImageStore {
   removeUnfinishedImage(image: UnfinishedImage): void {
     rmSync(image.directory, { recursive: true, force: true })
     for (const directory of [this.#run(image.job, image.run), join(this.#path, String(image.job))]) removeIfEmpty(directory)
+  }
+
+  takeWriterSlot(): Disposable | undefined {
+    return takeSlot(this.#path, this.#writers)
   }
 
   removeUnfinished(): number {

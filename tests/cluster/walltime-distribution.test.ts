@@ -1,0 +1,81 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { beforeAll, expect, test } from '@jest/globals'
+import { fixtures, on, showJob, status, submit, until, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+
+/** How late the walltime checkpoint begins, and whether ever too late, over jobs of all sizes. */
+
+const minute = 60_000
+/** Jobs of 50 MB to 3 GB, each so many times larger than the one before. */
+const jobs = Number(process.env['STINT_WALLTIME_JOBS'] ?? 30)
+const [smallest, largest] = [50, 3000]
+const sizes = Array.from({ length: jobs }, (_, n) => Math.round(smallest * (largest / smallest) ** (n / (jobs - 1))))
+/** Between two submissions: not all limits are over at once. */
+const pauseSeconds = 5
+/** Checkpoints of each size that a node makes before, so that there is something to predict from. */
+const lessons = 3
+
+interface Outcome { megabytes: number; secondsBeforeLimit: number; tookSeconds: number; state: string }
+
+async function hog(megabytes: number, time: number, node = ''): Promise<number> {
+  return submit({
+    directory: await workDirectory(), options: `--stint --time=${time} --mem=${megabytes + 250} ${node}`, script: `#!/bin/bash\npython3 ${fixtures}/programs/hog.py ${megabytes} end\n`,
+  })
+}
+
+/** A node learns what its store takes, from a small job and a large one. */
+async function learn(node: string): Promise<void> {
+  await Promise.all([100, 1500].map(async (megabytes) => {
+    const job = await hog(megabytes, 10, `--nodelist=${node}`)
+    for (let n = 0; n < lessons; n++) {
+      await untilRunning(job, n)
+      await untilState(node, job, 'running')
+      await on(node, `sleep 3; stint checkpoint ${job}`)
+      await until(`job ${job} is requeued`, 30, async () => (await showJob(job)).get('JobState') === 'PENDING')
+    }
+    await on('ctl', `scancel ${job}`)
+  }))
+}
+
+async function untilWalltime(megabytes: number): Promise<Outcome> {
+  const job = await hog(megabytes, 1)
+  const node = await untilRunning(job, 0, 300)
+  const limit = Date.parse(`${(await showJob(job)).get('EndTime') ?? ''}Z`)
+  const checkpoint = await until(`job ${job} of ${megabytes} MB is saved`, 120, async () => (await status(node, job))?.checkpoints.find((c) => ['requeued', 'aborted'].includes(c.state)))
+  await on('ctl', `scancel ${job}`)
+  return { megabytes, secondsBeforeLimit: (limit - checkpoint.startedAt) / 1000, tookSeconds: checkpoint.frozenMs / 1000, state: checkpoint.state }
+}
+
+const outcomes: Outcome[] = []
+
+/** The lower and the upper end, and the quarters between. */
+function quartiles(values: readonly number[]): string {
+  const sorted = values.toSorted((a, b) => a - b)
+  return [0, 0.25, 0.5, 0.75, 1].map((part) => (sorted[Math.round(part * (sorted.length - 1))] ?? NaN).toFixed(2)).join(' ')
+}
+
+beforeAll(async () => {
+  await Promise.all(['n1', 'n2', 'n3'].map(learn))
+  const running = sizes.map(async (megabytes, n) => {
+    await sleep(n * pauseSeconds * 1000)
+    return untilWalltime(megabytes)
+  })
+  outcomes.push(...(await Promise.all(running)))
+  console.log([
+    'MB, seconds from the freeze to the limit, seconds the checkpoint took:',
+    ...outcomes.map((o) => `${o.megabytes} ${o.secondsBeforeLimit.toFixed(2)} ${o.tookSeconds.toFixed(2)}`),
+    `left over at the limit, quartiles: ${quartiles(outcomes.map((o) => o.secondsBeforeLimit - o.tookSeconds))}`,
+    `earlier than 1.5 times the time it took and 3 s: ${outcomes.filter(isEarly).length} of ${outcomes.length}`,
+  ].join('\n'))
+}, 15 * minute)
+
+function isEarly(o: Outcome): boolean {
+  return o.secondsBeforeLimit > 1.5 * o.tookSeconds + 3
+}
+
+test('no job is saved too late', () => {
+  expect(outcomes.filter((o) => o.state !== 'requeued' || o.tookSeconds > o.secondsBeforeLimit)).toEqual([])
+})
+
+test('no job is frozen earlier than 1.5 times the time its checkpoint then takes, and 3 s, before its limit', () => {
+  expect(outcomes.filter(isEarly)).toEqual([])
+})
