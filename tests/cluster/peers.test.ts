@@ -103,7 +103,7 @@ describe('host keys', () => {
 
   test('are found by hashed names as ssh-keygen makes them', async () => {
     await askKnowing('n2,x KEY2\n')
-    await on('n1', `cd ${folder} && ssh-keygen -q -H -f known && ! grep n2 known && cp known hashed`)
+    await on('n1', `cd ${folder} && ssh-keygen -q -H -f known && ! grep '^n2' known && cp known hashed`)
     await using peers = client({ known_hosts: [`${folder}/hashed`] })
     expect(await peers.get('n2', '/echo')).toEqual(answered)
   })
