@@ -17,6 +17,7 @@ export async function exchange(stream: Duplex, host: string, method: Method, pat
   try {
     const outgoing = request({ createConnection: () => stream, method, path, headers, signal })
     const response = once(outgoing, 'response') as Promise<[IncomingMessage]>
+    outgoing.on('error', () => undefined) // Before the response `once` rejects with it, afterwards reading the body does.
     outgoing.end(text)
     const [incoming] = await response
     return { status: incoming.statusCode ?? 0, text: await readText(incoming) }

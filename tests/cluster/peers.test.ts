@@ -103,7 +103,7 @@ describe('host keys', () => {
 
   test('are found by hashed names as ssh-keygen makes them', async () => {
     await askKnowing('n2,x KEY2\n')
-    await on('n1', `cd ${folder} && ssh-keygen -q -H -f known && ! grep n2 known && cp known hashed`)
+    await on('n1', `cd ${folder} && ssh-keygen -q -H -f known && ! grep '^n2' known && cp known hashed`)
     await using peers = client({ known_hosts: [`${folder}/hashed`] })
     expect(await peers.get('n2', '/echo')).toEqual(answered)
   })
@@ -206,16 +206,16 @@ describe('a connection', () => {
     expect(outcome.error).toBeUndefined()
   })
 
-  test('that ends with a request under way rejects it at once, and it is not sent again', async () => {
+  test('that ends with requests under way rejects them at once, whether answered in part or not, and none is sent again', async () => {
     await using peers = client()
     const before = await seen(peers)
-    const late = peers.send({ node: 'n2', path: '/late?ms=20000' })
+    const underWay = ['/late?ms=20000', '/stall'].map((path) => peers.send({ node: 'n2', path }))
     await sleep(500)
     await on('n2', `kill -KILL $(${sessions})`)
-    const outcome = await late.outcome
-    expect(outcome).toEqual(unreached('n2: ', true))
-    expect(outcome.ms).toBeLessThan(2000)
-    expect((await seen(peers)).requests).toBe(before.requests + 1)
+    const outcomes = await Promise.all(underWay.map(async ({ outcome }) => outcome))
+    expect(outcomes).toEqual(Array(2).fill(unreached('n2: ', true)))
+    expect(Math.max(...outcomes.map(({ ms }) => ms))).toBeLessThan(2000)
+    expect((await seen(peers)).requests).toBe(before.requests + 2)
   })
 
   test.each([
@@ -305,6 +305,10 @@ describe('a caller', () => {
     const outcome = await peers.get('n2', '/late?ms=30000', 1)
     expect(outcome).toEqual(unreached('n2: GET /late?ms=30000 took longer than 1 s', true))
     expect(outcome.ms).toBeLessThan(1500)
+    const stalled = await peers.get('n2', '/stall', 1)
+    expect(stalled).toEqual(unreached('n2: GET /stall took longer than 1 s', true))
+    expect(stalled.ms).toBeLessThan(1500)
+    expect((await peers.get('n2', '/echo')).error).toBeUndefined()
   })
 
   test('that ends leaves no connection, and what was under way has an answer', async () => {

@@ -34,6 +34,7 @@ const server = createServer((request, response) => {
     else if (pathname === '/large') answer(response, 200, 'x'.repeat(Number(searchParams.get('bytes'))))
     else if (pathname === '/garbage') response.writeHead(200).end('<html>')
     else if (pathname === '/half') response.writeHead(200, { 'content-length': 100 }).write('{"half":', () => { request.socket.destroy() })
+    else if (pathname === '/stall') response.writeHead(200, { 'content-length': 100 }).write('{"half":')
     else if (pathname === '/die') process.kill(process.pid, 'SIGKILL')
     else answer(response, 418, { unknown: pathname })
   })

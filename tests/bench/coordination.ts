@@ -1,0 +1,130 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { loadavg } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { execa } from 'execa'
+import { checkpoint } from '../../daemon/actions/checkpoint.ts'
+import { PeerDaemons } from '../../daemon/cluster/peer-daemons.ts'
+import { Peers, peerSettings } from '../../daemon/cluster/peers.ts'
+import { job, startMember, type Member } from './stand-in-member.ts'
+
+/**
+ * What it costs to save a run on many nodes beyond the slowest dump: from the trigger until all members stand at their
+ * barriers, less the slowest engine. The coordinator is the product's own; every other member is a daemon in a process
+ * of its own (stand-in-member.ts), reached over a real sshd. All of them share this machine's cores, which nodes do not:
+ * the figures are upper bounds.
+ * Usage, as root where sshd is: coordination.ts [--members 4,16,64] [--rounds 7] [--seconds 0.2]
+ * On the virtual cluster: tests/cluster/cluster exec n1 -- /opt/stint/node_modules/.bin/node /opt/stint/tests/bench/coordination.ts
+ */
+
+const { values } = parseArgs({ options: { members: { type: 'string', default: '4,16,64' }, rounds: { type: 'string', default: '7' }, seconds: { type: 'string', default: '0.2' } } })
+const seconds = Number(values.seconds)
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+}
+
+interface Sshd extends AsyncDisposable {
+  readonly port: number
+}
+
+async function startSshd(folder: string): Promise<Sshd> {
+  const port = await freePort()
+  for (const name of ['host', 'user']) await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)])
+  writeFileSync(join(folder, 'known_hosts'), `* ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
+  writeFileSync(join(folder, 'sshd_config'), [
+    `Port ${port}`, 'ListenAddress 127.0.0.1', `HostKey ${folder}/host`, `AuthorizedKeysFile ${folder}/user.pub`, 'StrictModes no', 'PidFile none', 'UsePAM no',
+    'AllowStreamLocalForwarding local', 'AllowTcpForwarding local',
+    'MaxStartups 500', // One sshd here stands for as many as there are nodes.
+  ].join('\n'))
+  const child = spawn('/usr/sbin/sshd', ['-D', '-e', '-f', join(folder, 'sshd_config')], { stdio: ['ignore', 'ignore', 'pipe'] })
+  await once(child.stderr, 'data') // "Server listening"
+  child.stderr.resume()
+  return { port, [Symbol.asyncDispose]: async () => endChild(child, () => child.kill()) }
+}
+
+async function endChild(child: ChildProcess, end: () => void): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  end()
+  await exited
+}
+
+interface Daemon extends AsyncDisposable {
+  readonly ready: Promise<void>
+}
+
+/** The daemon of another member. */
+function startDaemon(member: number, socketPath: string, store: string): Daemon {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'stand-in-member.ts'), String(member), socketPath, store, String(seconds)], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const ready = async (): Promise<void> => {
+    const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]) as [unknown]
+    if (String(said) !== 'ready\n') throw new Error(`member ${member} ended: ${String(said)}`)
+  }
+  return { ready: ready(), [Symbol.asyncDispose]: async () => endChild(child, () => { child.stdin.end() }) }
+}
+
+interface Round {
+  /** From the trigger to the last barrier, less the slowest engine. */
+  readonly beyondMs: number
+  /** From the trigger to the last gate shut. */
+  readonly quietMs: number
+  readonly slowestDumpMs: number
+  /** Of the coordinator's process, for the whole checkpoint: what nodes with cores of their own would not share. */
+  readonly cpuMs: number
+}
+
+/** One checkpoint after which the run goes on, timed by what the coordinator puts on record. */
+async function round({ made, sandbox }: Member): Promise<Round> {
+  const before = process.cpuUsage()
+  await checkpoint(made.context, sandbox, { trigger: 'request', keepRunning: true })
+  const { user, system } = process.cpuUsage(before)
+  const event = made.context.catalogue.events.ofRun(sandbox.run.id).findLast(({ kind }) => kind === 'prepared')
+  const { quietMs, preparedMs, slowestDumpMs } = event?.detail as { quietMs: number; preparedMs: number; slowestDumpMs: number }
+  return { beyondMs: preparedMs - slowestDumpMs, quietMs, slowestDumpMs, cpuMs: (user + system) / 1000 }
+}
+
+function median(numbers: readonly number[]): number {
+  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN
+}
+
+async function measure(members: number): Promise<string> {
+  await using stack = new AsyncDisposableStack()
+  const folder = mkdtempSync('/dev/shm/stint-bench-')
+  stack.defer(() => { rmSync(folder, { recursive: true, force: true }) })
+  // Catalogues and images in memory: nodes do not share a disk.
+  process.env['TMPDIR'] = folder
+  const store = join(folder, 'images')
+  mkdirSync(store, { mode: 0o700 })
+  const sshd = stack.use(await startSshd(folder))
+  const coordinator = stack.use(await startMember(0, store, seconds))
+  const { context } = coordinator.made
+  const local = async (): Promise<string> => Promise.resolve('127.0.0.1')
+  const starting: Promise<void>[] = []
+  for (let member = 1; member < members; member++) {
+    const socketPath = join(folder, `peer-${member}.sock`)
+    starting.push(stack.use(startDaemon(member, socketPath, store)).ready)
+    // A node has one socket: here each member has its own, and so its own way there.
+    const peers = stack.use(new Peers({ ...peerSettings(context.config), socketPath, port: sshd.port, keyPath: join(folder, 'user'), knownHostsPaths: [join(folder, 'known_hosts')] }, context.log, local))
+    coordinator.sandbox.others.set(member, Promise.resolve(new PeerDaemons(peers, { checkpointSeconds: 60, restoreSeconds: 60 }, local).member(job, member, `m${member}`)))
+  }
+  await Promise.all(starting)
+  process.stderr.write(`${members} ready\n`)
+  const rounds: Round[] = []
+  for (let at = 0; at <= Number(values.rounds); at++) rounds.push(await round(coordinator))
+  const [first, ...others] = rounds
+  const medianOf = (key: keyof Round): number => median(others.map((one) => one[key]))
+  const cells = [members, first?.beyondMs, medianOf('beyondMs'), Math.min(...others.map((one) => one.beyondMs)), medianOf('quietMs'), medianOf('slowestDumpMs'), first?.cpuMs, medianOf('cpuMs'), loadavg()[0]]
+  return `| ${cells.map((cell) => Math.round(cell ?? Number.NaN)).join(' | ')} |`
+}
+
+const columns = ['members', 'first, connecting, ms', 'median, ms', 'least, ms', 'of the median until all are quiet', 'slowest dump', "coordinator's CPU, first", "coordinator's CPU, median", 'load']
+process.stdout.write(`| ${columns.join(' | ')} |\n|${' --- |'.repeat(columns.length)}\n`)
+for (const members of values.members.split(',')) process.stdout.write(`${await measure(Number(members))}\n`)
