@@ -36,13 +36,14 @@ export class Runs {
     this.#db = db
   }
 
-  /** Inserts a run, or takes over what another node recorded of it. */
+  /** Inserts a run, or takes over what another node recorded of it: this node may have another member of it than before. */
   upsert(run: NewRun): void {
     this.#db
       .prepare(
         `INSERT INTO runs (id, job_id, uid, gid, user, options, hostname, address, script, outputs, history, created_at, hosts, network, launches)
          VALUES (@id, @job_id, @uid, @gid, @user, @options, @hostname, @address, @script, @outputs, @history, @created_at, @hosts, @network, @launches)
-         ON CONFLICT (id) DO UPDATE SET job_id = excluded.job_id, outputs = excluded.outputs, history = excluded.history, launches = excluded.launches, ended_at = NULL, wait_status = NULL`,
+         ON CONFLICT (id) DO UPDATE SET job_id = excluded.job_id, hostname = excluded.hostname, address = excluded.address, script = excluded.script, outputs = excluded.outputs,
+           history = excluded.history, launches = excluded.launches, ended_at = NULL, wait_status = NULL`,
       )
       .run(run)
   }

@@ -244,3 +244,11 @@ describe('the catalogue', () => {
     expect(catalogue.images.ofCheckpoint(id)).toEqual([{ checkpoint_id: id, member: 0, path: '/b', bytes: 2 }])
   })
 })
+
+test('a run that has another member here than before is recorded as that member', () => {
+  const catalogue = new Catalogue(path, migrations)
+  catalogue.runs.upsert({ ...newRun, script: '', hostname: 'n2', address: '100.64.1.66' })
+  catalogue.runs.upsert(newRun)
+  expect(catalogue.runs.get('r1')).toMatchObject({ script: '/x', hostname: 'n1', address: '100.64.1.65' })
+  catalogue[Symbol.dispose]()
+})
