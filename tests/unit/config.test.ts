@@ -12,7 +12,7 @@ const defaults = resolveConfig({})
 describe('a configuration', () => {
   test('that is empty has every default', () => {
     expect(defaults.paths.socket).toBe('/run/stint/stintd.sock')
-    expect(defaults.deadline).toEqual({ margin_seconds: 5, safety: 2, assumed_mb_per_second: 200 })
+    expect(defaults.deadline).toEqual({ margin_seconds: 2, safety: 3, assumed_mb_per_second: 200 })
   })
 
   test('keeps defaults beside what it sets', () => {
@@ -38,10 +38,10 @@ describe('a configuration', () => {
     ['[files]\nshared_paths = "/x"', 'E_BAD_CONFIG: files.shared_paths must be absolute paths, like [], not "/x"'],
     ['[files]\nshared_paths = ["/x", 1]', 'E_BAD_CONFIG: files.shared_paths must be absolute paths'],
     ['[files]\nshared_paths = ["x"]', 'E_BAD_CONFIG: files.shared_paths must be absolute paths'],
-    ['[deadline]\nmargin_seconds = "5"', 'E_BAD_CONFIG: deadline.margin_seconds must be 0 or more, like 5, not "5"'],
+    ['[deadline]\nmargin_seconds = "5"', 'E_BAD_CONFIG: deadline.margin_seconds must be 0 or more, like 2, not "5"'],
     ['[deadline]\nmargin_seconds = -1', 'E_BAD_CONFIG: deadline.margin_seconds must be 0 or more'],
-    ['[deadline]\nmargin_seconds = nan', 'E_BAD_CONFIG: deadline.margin_seconds must be 0 or more, like 5, not NaN'],
-    ['[deadline]\nmargin_seconds = inf', 'E_BAD_CONFIG: deadline.margin_seconds must be 0 or more, like 5, not Infinity'],
+    ['[deadline]\nmargin_seconds = nan', 'E_BAD_CONFIG: deadline.margin_seconds must be 0 or more, like 2, not NaN'],
+    ['[deadline]\nmargin_seconds = inf', 'E_BAD_CONFIG: deadline.margin_seconds must be 0 or more, like 2, not Infinity'],
     ['[deadline]\nassumed_mb_per_second = 0', 'E_BAD_CONFIG: deadline.assumed_mb_per_second must be 1 or more'],
     ['[restore]\nattempts = 1.5', 'E_BAD_CONFIG: restore.attempts must be a whole number from 1'],
     ['[restore]\nattempts = 0', 'E_BAD_CONFIG: restore.attempts must be a whole number from 1'],

@@ -138,7 +138,7 @@ describe('an image', () => {
       rmSync(directory, { recursive: true })
     }
     await store.verify(image)
-  })
+  }, 60_000)
 
   test('whose directory has gone is damaged or unusable, not fine', async () => {
     const image = await seal()
