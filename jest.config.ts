@@ -14,18 +14,21 @@ const withCluster = {
   globalTeardown: '<rootDir>/tests/support/cluster-down.ts',
 } satisfies Config
 
-/**
- * The cluster tests share one virtual cluster, so whatever runs them passes --runInBand: see the scripts in package.json. Those of
- * the booted machine take minutes of emulation and run on their own.
- */
+const suites = {
+  /** `npm test`. */
+  short: [
+    { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
+    { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'] },
+  ],
+  /** `npm run test:long`: what needs a quiet machine and most of an hour. */
+  long: [{ ...withCluster, displayName: 'long', testMatch: ['<rootDir>/tests/long/**/*.test.ts'] }],
+  /** `npm run test:vm`: minutes of emulation. */
+  vm: [{ ...withCluster, displayName: 'vm', testMatch: ['<rootDir>/tests/vm/**/*.test.ts'] }],
+} satisfies Record<string, Config['projects']>
+
+/** The cluster tests share one virtual cluster, so whatever runs them passes --runInBand: see the scripts in package.json. */
 const config: Config = {
-  projects:
-    process.env['STINT_TEST_MACHINE'] === 'vm'
-      ? [{ ...withCluster, displayName: 'vm', testMatch: ['<rootDir>/tests/vm/**/*.test.ts'] }]
-      : [
-          { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
-          { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'] },
-        ],
+  projects: process.env['STINT_TEST_MACHINE'] === 'vm' ? suites.vm : process.env['STINT_TEST_SUITE'] === 'long' ? suites.long : suites.short,
 }
 
 export default config
