@@ -109,9 +109,9 @@ describe('two jobs of two users on the same nodes', () => {
     const start = async (user: 'alice' | 'bob', directory: string): Promise<MpiJob> => submitChecker('mpich', { directory, nodes: 2, perNode: 2, steps: 4000, user, options: '--nodelist=n1,n2' })
     const jobs = [await start('alice', await buildChecker(['mpich'])), await start('bob', await buildChecker(['mpich'], 'bob'))] as const
     for (const job of jobs) await untilStep(job, 50)
-    const addresses = await Promise.all(jobs.map(async ({ job }) => on('n1', `pid1=$(pgrep -P $(pgrep -f 'stint-init guard.* job=${job} ')); nsenter --net=/proc/$pid1/ns/net ip -o -4 addr show stint0 | grep -o '100[^/]*'`)))
+    const addresses = await Promise.all(jobs.map(async ({ job }) => on('n1', `pid1=$(pgrep -P $(pgrep -f '[s]tint-init guard.* job=${job} ')); nsenter --net=/proc/$pid1/ns/net ip -o -4 addr show stint0 | grep -o '100[^/]*'`)))
     expect(addresses[0]).not.toBe(addresses[1])
-    const reach = async (from: number, to: string): Promise<boolean> => (await on('n1', `pid1=$(pgrep -P $(pgrep -f 'stint-init guard.* job=${from} ')); nsenter --net=/proc/$pid1/ns/net ping -c 1 -W 1 ${to} >/dev/null && echo yes || echo no`)) === 'yes'
+    const reach = async (from: number, to: string): Promise<boolean> => (await on('n1', `pid1=$(pgrep -P $(pgrep -f '[s]tint-init guard.* job=${from} ')); nsenter --net=/proc/$pid1/ns/net ping -c 1 -W 1 ${to} >/dev/null && echo yes || echo no`)) === 'yes'
     const second = (address = ''): string => address.replace(/1$/, '2')
     for (const [own, other] of [[0, 1], [1, 0]] as const) {
       expect(await reach(jobs[own].job, second(addresses[own]))).toBe(true)

@@ -65,7 +65,7 @@ export async function moveOff({ job }: Pick<MpiJob, 'job'>, batchHost: string, e
 
 /** A figure of /proc/net/snmp's Tcp lines in the network of a job's sandbox on a node. */
 export async function tcpFigures(node: string, job: number): Promise<ReadonlyMap<string, number>> {
-  const text = await on(node, `pid=$(pgrep -f 'stint-init guard.* job=${job} ' | head -n 1); pid1=$(pgrep -P $pid | head -n 1); grep ^Tcp: /proc/$pid1/net/snmp`)
+  const text = await on(node, `pid=$(pgrep -f '[s]tint-init guard.* job=${job} ' | head -n 1); pid1=$(pgrep -P $pid | head -n 1); grep ^Tcp: /proc/$pid1/net/snmp`)
   const [names = [], values = []] = text.split('\n').map((line) => line.split(/\s+/).slice(1))
   return new Map(names.map((name, at) => [name, Number(values[at])]))
 }
