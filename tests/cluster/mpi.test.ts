@@ -50,9 +50,9 @@ describe('the Allreduce checker on 4 nodes with 2 ranks each', () => {
 describe('High Performance Linpack over 3 nodes', () => {
   test('solves its systems through three one-minute stints or more, each on other nodes, and every residual check is passed', async () => {
     const directory = await workDirectory()
-    const systems = 14
+    const systems = 16
     const script = linpack.replace('--ntasks=2', '--ntasks=3').replace('--nodes=1', '--nodes=3')
-    const job = await submit({ directory, options: '--stint --time=1', script: `${script.replace('set -euo pipefail', `set -euo pipefail\n${sharedCores}`)}\n`, environment: { HPL_N: 4000, HPL_COUNT: systems } })
+    const job = await submit({ directory, options: '--stint --time=1', script: `${script.replace('set -euo pipefail', `set -euo pipefail\n${sharedCores}`)}\n`, environment: { HPL_N: 4500, HPL_COUNT: systems } })
     const used: string[] = []
     let ended = false
     for (let restarts = 0; !ended; restarts++) {
@@ -72,7 +72,7 @@ describe('High Performance Linpack over 3 nodes', () => {
     const results = await on('ctl', `cat ${directory}/hpl-${job}/hpccoutf.txt`)
     expect(results.match(/\.\.\.\.\.\. PASSED/g)).toHaveLength(systems)
     expect(results).not.toMatch(/FAILED/)
-  }, 10 * minute)
+  }, 12 * minute)
 })
 
 describe('a script with several mpirun calls', () => {
