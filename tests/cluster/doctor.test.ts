@@ -6,7 +6,7 @@ interface Finding { subject: string; verdict: string; found: string }
 test('stint doctor finds no fault on a node that is installed as the operations page says, and finds the plugin where Slurm does', async () => {
   const findings = JSON.parse(await on('n1', 'stint doctor --json')) as Finding[]
   expect(findings.filter((finding) => finding.verdict === 'fault')).toEqual([])
-  expect(findings.find((finding) => finding.subject === 'other nodes')?.found).toBe('2 of 2 asked, all answer')
+  expect(findings.find((finding) => finding.subject === 'other nodes')?.found).toBe('4 of 4 asked, all answer')
   expect(findings.find((finding) => finding.subject === 'Slurm plugin')?.found).toMatch(/\/spank_stint\.so, optional$/)
 })
 
@@ -38,11 +38,11 @@ test('stint doctor names another node whose daemon it does not reach, and what t
 }, 60_000)
 
 test('stint doctor asks no node that Slurm says is down, and has nothing to ask where no other is', async () => {
-  await on('n1', 'scontrol update nodename=n2,n3 state=down reason=test')
+  await on('n1', 'scontrol update nodename=n[2-5] state=down reason=test')
   try {
     const findings = JSON.parse(await on('n1', 'stint doctor --json')) as Finding[]
     expect(findings.find((finding) => finding.subject === 'other nodes')).toMatchObject({ verdict: 'ok', found: 'Slurm says that no other is up' })
   } finally {
-    await on('n1', 'scontrol update nodename=n2,n3 state=resume')
+    await on('n1', 'scontrol update nodename=n[2-5] state=resume')
   }
 }, 60_000)
