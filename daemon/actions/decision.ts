@@ -4,7 +4,7 @@ import type { Decision, DumpOrder } from '../core/member.ts'
 import type { Context, Sandbox } from './context.ts'
 import { abort, commit } from './dump-member.ts'
 
-/** A member that stands at its barrier and has heard nothing for this long asks by itself, seconds. */
+/** A member that is quiet for this long asks by itself what was decided, seconds. */
 const silentSeconds = 5
 const askAgainSeconds = 1
 
@@ -32,7 +32,7 @@ export async function awaitDecision(context: Context, sandbox: Sandbox, checkpoi
   return undefined
 }
 
-/** For a member whose coordinator may have died, or cannot reach it: nothing it has decided is missed for good. */
+/** From the moment a member is quiet: its coordinator may die, or not reach it any more; nothing it has decided is missed for good. */
 export function watchDecision(context: Context, sandbox: Sandbox, order: DumpOrder): void {
   const half = sandbox.dump
   const watch = async (): Promise<void> => {

@@ -33,9 +33,20 @@ async function hold(sandbox: Sandbox): Promise<void> {
   await held
 }
 
+/**
+ * A payload that ran on at once may have left its half behind, when the coordinator could not tell that the whole was sealed.
+ * A coordinator that begins anew is done with it. @throws StintError E_BUSY while a checkpoint of this member is under way
+ */
+async function dropFinished(context: Context, sandbox: Sandbox): Promise<void> {
+  if (sandbox.dump === undefined) return
+  const { state, keep_running: keptRunning } = context.catalogue.checkpoints.require(sandbox.dump.row.id)
+  if (keptRunning !== 1 || !['committed', 'sealed'].includes(state)) throw new StintError('E_BUSY', `member ${sandbox.member} is being saved`)
+  await endDump(sandbox)
+}
+
 /** @throws StintError E_BUSY while another checkpoint of this member is under way */
 export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
-  if (sandbox.dump !== undefined) throw new StintError('E_BUSY', `member ${sandbox.member} is being saved`)
+  await dropFinished(context, sandbox)
   const { catalogue, store } = context
   const { run } = sandbox
   const startedAt = Date.now()
@@ -46,6 +57,7 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
     return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
   })
   sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, carried: [] }
+  if (sandbox.coordinator !== undefined) watchDecision(context, sandbox, order)
   await sandbox.post?.shut()
   if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
   if (!order.keepRunning) await hold(sandbox)
@@ -73,7 +85,6 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.fault('prepared')
   assertTreeComplete(sandbox)
   await carryOut(context, sandbox, draft.directory, carried)
-  if (sandbox.coordinator !== undefined) watchDecision(context, sandbox, order)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
 

@@ -66,7 +66,7 @@ describe('without a sandbox the step ends with 1, and its command is not run', (
     await using daemon = await FakeDaemon.start(node, behaviour)
     const { exitCode, stdout } = await step('echo plain')
     expect([exitCode, stdout]).toEqual([1, ''])
-    await daemon.untilHeard(/^open/)
+    await daemon.untilHeard(/^open/m)
   }, minute)
 })
 

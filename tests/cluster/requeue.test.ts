@@ -34,7 +34,7 @@ describe('a job that Slurm may not requeue', () => {
   const script = '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n'
 
   test('goes on as a new job of its owner where it asks for that and the site allows it; nobody else can inherit it', async () => {
-    await on('n1', `printf '\\n[slurm]\\nresubmit = "asked"\\n' >>/etc/stint/stint.toml`)
+    await on('n1', `sed -i 's/^\\[slurm\\]/[slurm]\\nresubmit = "asked"/' /etc/stint/stint.toml`)
     await cluster('daemon', 'n1', 'stop')
     await cluster('daemon', 'n1', 'start')
     const directory = await workDirectory()

@@ -121,7 +121,7 @@ describe('before the sandbox stands', () => {
     const directory = await workDirectory()
     const started = Date.now()
     const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
-    await daemon.untilHeard(/^open/)
+    await daemon.untilHeard(/^open/m)
     daemon.say('release status=9')
     expect(await ended(job, directory, started)).toMatchObject({ exitCode: '9:0', out: [] })
   }, minute)
