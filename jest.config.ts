@@ -20,7 +20,7 @@ const suites = {
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
     { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'] },
   ],
-  /** `npm run test:long`: what needs a quiet machine and most of an hour. */
+  /** `npm run test:long`: most of an hour. */
   long: [{ ...withCluster, displayName: 'long', testMatch: ['<rootDir>/tests/long/**/*.test.ts'] }],
   /** `npm run test:vm`: minutes of emulation. */
   vm: [{ ...withCluster, displayName: 'vm', testMatch: ['<rootDir>/tests/vm/**/*.test.ts'] }],

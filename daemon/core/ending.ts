@@ -26,7 +26,7 @@ const inQueue = new Set(['PENDING', 'REQUEUED', 'REQUEUE_HOLD', 'SPECIAL_EXIT', 
 
 /**
  * While Slurm ends a job its state is COMPLETING, whatever the reason; what tells then are the count of restarts (a requeue
- * counts at once), `Reason=TimeLimit`, and a PreemptTime. Seen with Slurm 24.11: tests/cluster/preemption.test.ts.
+ * counts at once), `Reason=TimeLimit`, and a PreemptTime. Seen with Slurm 24.11: tests/long/preemption.test.ts.
  * @param restarts those of the stint that is meant
  */
 export function endingOf(job: JobWords, restarts: number): Ending {

@@ -1,4 +1,4 @@
-import { fixtures, on, showJob, status, submit, tryOn, until, untilRunning, untilState, workDirectory, type RunJson } from './cluster.ts'
+import { fixtures, leftovers, on, showJob, submit, tryOn, until, untilRunning, untilState, workDirectory } from './cluster.ts'
 
 /** MPI jobs over several nodes, as tests start, watch and move them. */
 
@@ -70,5 +70,9 @@ export async function tcpFigures(node: string, job: number): Promise<ReadonlyMap
   return new Map(names.map((name, at) => [name, Number(values[at])]))
 }
 
-export type { RunJson }
-export { status }
+export const allNodes = ['n1', 'n2', 'n3', 'n4', 'n5']
+
+/** Waits until no node has anything of the job any more. */
+export async function expectNothingLeft(nodes: readonly string[], job: number): Promise<void> {
+  await until(`nothing of job ${job} is left`, 30, async () => (await Promise.all(nodes.map((node) => leftovers(node, job)))).every((left) => left === ''))
+}

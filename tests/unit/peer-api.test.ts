@@ -5,7 +5,7 @@ import { servePeerApi } from '../../daemon/http/peer-api.ts'
 import { ask, askAs, refused } from '../support/ask.ts'
 import { alice, makeContext, type TestContext } from '../support/context.ts'
 
-/** The API between daemons, on a real Unix socket; the way over SSH is tests/cluster/peers.test.ts. */
+/** The API between daemons, on a real Unix socket; the way over SSH is tests/long/peers.test.ts. */
 
 let made: TestContext
 let serving: AsyncDisposable
