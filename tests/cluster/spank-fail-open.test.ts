@@ -64,11 +64,11 @@ async function expectNothingLeft(job: number): Promise<void> {
   await until('nothing is left behind', 5, async () => (await leftovers(node, job)) === '')
 }
 
-beforeAll(async () => { await cluster('daemon', node, 'stop') })
+beforeAll(async () => { await cluster('daemon', node, 'stop') }, minute)
 afterAll(async () => {
   await on(node, `rm -f ${log}`)
   await cluster('daemon', node, 'start')
-})
+}, minute)
 
 describe('before the sandbox stands', () => {
   test('without a socket the job runs plain, with one line about it', async () => {
