@@ -75,7 +75,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
     config, log, catalogue, commands, engine, network, store, stopping,
     node: hostname(),
     version: versionOfStint(),
-    peers, expected: new Map(),
+    peers, announced: new Map(), expected: new Map(),
     cluster: new PeerDaemons(peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, addressOf),
     postOffice: (...args) => new PostOffice(...args),
     scontrol,

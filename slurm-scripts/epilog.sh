@@ -4,7 +4,8 @@
 # No answer is waited for and nothing of Slurm is called; whatever happens the exit code is 0: another one drains the node.
 helper=/usr/libexec/stint/stint-init
 socket=/run/stint/sandbox.sock
-if [ -x "$helper" ]; then
+# Slurm names the options of SPANK plugins to its hooks: a job without --stint costs nothing here.
+if [ -n "${SPANK__SLURM_SPANK_OPTION_stint_stint+set}" ] && [ -x "$helper" ]; then
   "$helper" hook epilog "$socket" "${SLURM_JOB_ID:-}" </dev/null >/dev/null 2>&1
 fi
 exit 0

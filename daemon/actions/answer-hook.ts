@@ -1,15 +1,17 @@
 import { asStintError } from '../core/errors.ts'
 import { numberWord, type Message } from '../core/wire.ts'
 import { isAlive } from '../linux/processes.ts'
+import { announce } from './announced.ts'
 import { abandonMember, closeSandbox } from './close-sandbox.ts'
 import type { Context } from './context.ts'
 
 /**
- * A job is about to start here: the image it will most likely go on from is compared with its manifest, and so read into memory,
+ * A job is about to start here: what slurmctld knows of it is asked for, and the image it will most likely go on from is compared with its manifest, and so read into memory,
  * beside what slurmd still has to do. The restore waits for that comparison and relies on it while no file was touched since;
  * what it finds wrong is told by the restore alone, which looks again.
  */
 async function prepareJob(context: Context, jobId: number): Promise<void> {
+  announce(context, jobId)
   const image = context.store.list(jobId)[0]
   // Of a job of several nodes it is not known yet which image belongs here.
   if (image === undefined || image.manifest.members.length > 1) return

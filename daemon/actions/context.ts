@@ -17,7 +17,7 @@ import type { SandboxNetwork } from '../linux/network.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import type { PostOffice } from '../sandbox/post-office.ts'
 import type { Sbatch } from '../slurm/sbatch.ts'
-import type { Scontrol } from '../slurm/scontrol.ts'
+import type { Scontrol, SlurmJob } from '../slurm/scontrol.ts'
 import type { Squeue } from '../slurm/squeue.ts'
 import type { DrainReport } from './drain.ts'
 
@@ -114,6 +114,8 @@ export interface Context {
   readonly drain: { report: DrainReport | undefined }
   /** By job id. */
   readonly sandboxes: Map<number, Sandbox>
+  /** What slurmctld said of jobs that Prolog has told of, by job id; only actions/announced.ts sets it. */
+  readonly announced: Map<number, { readonly at: number; readonly job: Promise<SlurmJob> }>
   /** Members of other nodes' runs that are about to be opened here, by job id. */
   readonly expected: Map<number, ExpectedMember>
   /** The members of runs on other nodes, and their coordinators. */

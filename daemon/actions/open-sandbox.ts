@@ -9,6 +9,7 @@ import { hostsOf, placeMembers } from '../core/placement.ts'
 import { numberWord, word, type Message } from '../core/wire.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import type { SlurmJob } from '../slurm/scontrol.ts'
+import { announcedJob } from './announced.ts'
 import { buildSandbox, type Blueprint } from './build-sandbox.ts'
 import { verifyClaim, type Claim } from './claim.ts'
 import { abandonMember } from './close-sandbox.ts'
@@ -41,7 +42,7 @@ interface Facts {
 async function learn(context: Context, link: GuardLink, message: Message): Promise<Facts> {
   const claim = verifyClaim(link, message)
   if (claim.step !== 'batch') throw new StintError('E_NOT_VERIFIED', `step ${claim.step} of job ${claim.jobId} is not the batch step`)
-  const job = await context.scontrol.showJob(claim.jobId)
+  const job = await announcedJob(context, claim.jobId)
   if (job.uid !== claim.uid) throw new StintError('E_NOT_VERIFIED', `job ${claim.jobId} belongs to uid ${job.uid}`)
   const allocated = job.nodes === context.node ? [context.node] : await context.scontrol.hostNames(job.nodes)
   const optionsText = word(message, 'options') ?? ''

@@ -1,9 +1,11 @@
 import { closeSync, mkdirSync, openSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { placeOf } from '../core/file-places.ts'
 import { StintError, asStintError, systemCode } from '../core/errors.ts'
 import { laterJournals, parseRollback, planRollback, planSave, plannedBytes, type RecordedFile, type Rollback, type RollbackStep, type SaveStep, type Seen, type WritableFile } from '../core/rollback.ts'
 import { insideTree } from '../core/obstacles.ts'
+import { tryLock } from '../linux/file-lock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
@@ -222,7 +224,7 @@ function reportRollback(context: Context, sandbox: Sandbox, checkpoint: number, 
  * before the first is touched. May be cut short at any instant and done again.
  * @throws StintError E_ROLLBACK, E_COMMAND_FAILED, E_IMAGE_DAMAGED
  */
-export async function rollBack(context: Context, sandbox: Sandbox, image: StoredImage): Promise<void> {
+async function rollBackNow(context: Context, sandbox: Sandbox, image: StoredImage): Promise<void> {
   const rollback = readRecord(image)
   if (rollback === undefined || rollback.files.length === 0) return
   const seen = await order(context, sandbox, rollback.files.map(({ path }) => ({ content: undefined, words: () => ['look', path] })), 'r')
@@ -237,4 +239,31 @@ export async function rollBack(context: Context, sandbox: Sandbox, image: Stored
   const aside = await moveJournalsAside(context, sandbox, rollback)
   const news = await newsBeside(context, sandbox, rollback)
   reportRollback(context, sandbox, image.manifest.checkpoint, steps, { aside, leftAlone: news.filter((path) => !aside.includes(path)) })
+}
+
+/** Between looks at a lock that another member has, milliseconds. */
+const turnMilliseconds = 50
+
+/**
+ * The same, one member of the run after another: a file that several have open must be put back once, and is found as it
+ * should be by those that come later. Where the store has no locks they go at once, as a run on one node does.
+ * @throws StintError E_ROLLBACK; E_BUSY when another member does not come to its end in time
+ */
+export async function rollBack(context: Context, sandbox: Sandbox, image: StoredImage): Promise<void> {
+  if (image.manifest.members.length === 1) {
+    await rollBackNow(context, sandbox, image)
+    return
+  }
+  const end = Date.now() + context.config.restore.timeout_seconds * 1000
+  const path = join(dirname(image.directory), 'rollback.lock')
+  let lock = tryLock(path)
+  for (; lock === 'taken'; lock = tryLock(path)) {
+    if (Date.now() > end) throw new StintError('E_BUSY', 'another member of the run is still putting files back')
+    await sleep(turnMilliseconds)
+  }
+  try {
+    await rollBackNow(context, sandbox, image)
+  } finally {
+    if (lock !== 'unsupported') lock[Symbol.dispose]()
+  }
 }

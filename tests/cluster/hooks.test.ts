@@ -8,7 +8,7 @@ const rounds = 20
 async function times(node: string): Promise<number[]> {
   const script = `export SLURM_JOB_ID=4000000
     for i in $(seq ${rounds}); do for hook in prolog epilog; do
-      a=$(date +%s%N); said=$(env -i SLURM_JOB_ID=$SLURM_JOB_ID /opt/stint/slurm-scripts/$hook.sh 2>&1) || exit 9; b=$(date +%s%N)
+      a=$(date +%s%N); said=$(env -i SLURM_JOB_ID=$SLURM_JOB_ID 'SPANK__SLURM_SPANK_OPTION_stint_stint=(null)' /opt/stint/slurm-scripts/$hook.sh 2>&1) || exit 9; b=$(date +%s%N)
       [ -z "$said" ] || exit 8; echo $(((b - a) / 1000))
     done; done`
   return (await on(node, script)).split('\n').map((line) => Number(line) / 1000).toSorted((a, b) => a - b)
@@ -48,7 +48,7 @@ while True:
     held.append(s)
 for hook in ('prolog', 'epilog'):
     start = time.monotonic()
-    code = subprocess.run(['/opt/stint/slurm-scripts/%s.sh' % hook], env={'SLURM_JOB_ID': '4000000'}).returncode
+    code = subprocess.run(['/opt/stint/slurm-scripts/%s.sh' % hook], env={'SLURM_JOB_ID': '4000000', 'SPANK__SLURM_SPANK_OPTION_stint_stint': '(null)'}).returncode
     print(code, time.monotonic() - start)
 END
       kill -CONT $(${daemonPid})`)
