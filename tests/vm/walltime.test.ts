@@ -140,12 +140,15 @@ describe('a reboot of the machine', () => {
     await untilState(node, job, 'running')
     await on(node, `sleep 5; stint checkpoint ${job}`)
     await until('the job is requeued', 60, async () => (await showJob(job)).get('JobState') === 'PENDING')
+    // It must not be started again in the moment before.
+    await on('ctl', `scontrol hold ${job}`)
     // slurmctld writes down every few seconds what it has decided, and does not flush the directory; at a site it runs on another
     // machine than the job. Only the directory: what Stint has saved must be durable by itself.
     await on('ctl', 'touch /root/pending')
     await until('slurmctld has saved its state', 30, async () => (await on('ctl', 'find /var/spool/slurmctld/job_state -newer /root/pending')) !== '')
     await on('ctl', 'sync /var/spool/slurmctld')
     expect(await cluster('reboot')).toMatchObject({ exitCode: 0 })
+    await on('ctl', `scontrol release ${job}`)
     expect((await untilEnded(job, 120)).get('ExitCode')).toBe('7:0')
     expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers(60), 'trap ran'])
   }, 12 * minute)
