@@ -9,6 +9,7 @@ import type { Peers } from '../cluster/peers.ts'
 import type { RunNetwork } from '../core/addresses.ts'
 import type { Config } from '../core/config.ts'
 import type { Prediction } from '../core/deadline.ts'
+import type { DrainReport } from '../core/drain.ts'
 import type { FaultHook } from '../core/fault-points.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
 import type { RunOptions } from '../core/options.ts'
@@ -19,7 +20,6 @@ import type { PostOffice } from '../sandbox/post-office.ts'
 import type { Sbatch } from '../slurm/sbatch.ts'
 import type { Scontrol, SlurmJob } from '../slurm/scontrol.ts'
 import type { Squeue } from '../slurm/squeue.ts'
-import type { DrainReport } from './drain.ts'
 
 /** PID of the payload's root inside every sandbox (docs/reference/sandbox-protocol.md). */
 export const rootPid = 1000

@@ -1,26 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { StintError, asStintError, type ErrorCode } from '../core/errors.ts'
+import type { DrainReport, DrainedJob } from '../core/drain.ts'
+import { StintError, asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
 import { saveInTurn } from './save.ts'
-
-/** What has become of one job of a node that is being drained. */
-export interface DrainedJob {
-  readonly job: number
-  readonly user: string
-  /** `ended`: it came to its own end before its turn. */
-  outcome: 'waiting' | 'saving' | 'saved' | 'ended' | 'failed'
-  checkpoint: number | null
-  bytes: number | null
-  seconds: number | null
-  error: { code: ErrorCode; message: string; hint: string } | null
-}
-
-export interface DrainReport {
-  readonly node: string
-  readonly startedAt: number
-  endedAt: number | null
-  readonly jobs: DrainedJob[]
-}
 
 /** How long a job may be opening, restoring or busy otherwise before it is given up, and a requeue may need, seconds. */
 const patienceSeconds = 120
@@ -55,6 +37,12 @@ async function untilRequeued(context: Context, checkpointId: number): Promise<vo
   )
 }
 
+function fail(row: DrainedJob, cause: unknown): void {
+  const { code, message, hint } = asStintError(cause)
+  Object.assign(row, { outcome: 'failed', error: { code, message, hint } })
+}
+
+/** Saves and requeues a job, and keeps its row up to date. The coordinator's alone. */
 async function saveOne(context: Context, sandbox: Sandbox, row: DrainedJob): Promise<void> {
   try {
     for (;;) {
@@ -74,8 +62,7 @@ async function saveOne(context: Context, sandbox: Sandbox, row: DrainedJob): Pro
       return
     }
   } catch (cause) {
-    const { code, message, hint } = asStintError(cause)
-    Object.assign(row, { outcome: 'failed', error: { code, message, hint } })
+    fail(row, cause)
   }
 }
 
@@ -83,25 +70,38 @@ function newRow(job: number, user: string): DrainedJob {
   return { job, user, outcome: 'waiting', checkpoint: null, bytes: null, seconds: null, error: null }
 }
 
+/** Saves and requeues a run of which another node, a member's, is being drained. */
+export async function drainJob(context: Context, sandbox: Sandbox): Promise<DrainedJob> {
+  const row = newRow(sandbox.run.job_id, sandbox.run.user)
+  await saveOne(context, sandbox, row)
+  return row
+}
+
+/** A run over several nodes is saved by its coordinator, wherever that is. */
+async function saveOneThere(context: Context, { run }: Sandbox, coordinator: string, row: DrainedJob): Promise<void> {
+  row.outcome = 'saving'
+  try {
+    Object.assign(row, await context.cluster.coordinator(run.job_id, coordinator).drain())
+  } catch (cause) {
+    fail(row, cause)
+  }
+}
+
 /** Jobs that have the node without being under Stint: nobody can save them. */
 async function plainJobs(context: Context): Promise<DrainedJob[]> {
   const error = { code: 'E_NO_SUCH_JOB', message: 'not under Stint', hint: 'It runs on; wait for its end, or cancel it.' } as const
-  return (await context.squeue.jobsOn(context.node)).filter(({ jobId }) => !context.sandboxes.has(jobId)).map(({ jobId, user }) => ({ ...newRow(jobId, user), outcome: 'failed', error }))
-}
-
-/** Members of runs over several nodes are saved by their coordinators. */
-function membersHere(context: Context): DrainedJob[] {
-  return [...context.sandboxes.values()].flatMap(({ run, coordinator }) => (coordinator === undefined ? [] : [{
-    ...newRow(run.job_id, run.user), outcome: 'failed' as const, error: { code: 'E_JOB_ELSEWHERE' as const, message: `the job is saved from ${coordinator}`, hint: `Run \`stint checkpoint ${run.job_id}\` on ${coordinator}.` },
-  }]))
+  return (await context.squeue.jobsOn(context.node)).filter(({ jobId }) => !context.sandboxes.has(jobId)).map(({ jobId, user }) => ({ ...newRow(jobId, user), outcome: 'failed' as const, error }))
 }
 
 /** Saves every job of this node, drain.parallel at a time, and puts each back into the queue; jobs it cannot save run on. */
 async function saveAll(context: Context, report: DrainReport): Promise<void> {
-  const queue = [...context.sandboxes.values()].filter((sandbox) => sandbox.coordinator === undefined).map((sandbox) => ({ sandbox, row: newRow(sandbox.run.job_id, sandbox.run.user) }))
-  report.jobs.push(...queue.map(({ row }) => row), ...membersHere(context), ...(await plainJobs(context)))
+  const queue = [...context.sandboxes.values()].map((sandbox) => ({ sandbox, row: newRow(sandbox.run.job_id, sandbox.run.user) }))
+  report.jobs.push(...queue.map(({ row }) => row), ...(await plainJobs(context)))
   const worker = async (): Promise<void> => {
-    for (let next = queue.shift(); next !== undefined; next = queue.shift()) await saveOne(context, next.sandbox, next.row)
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const { sandbox, row } = next
+      await (sandbox.coordinator === undefined ? saveOne(context, sandbox, row) : saveOneThere(context, sandbox, sandbox.coordinator, row))
+    }
   }
   await Promise.all(Array.from({ length: context.config.drain.parallel }, worker))
 }

@@ -49,6 +49,7 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
   await dropFinished(context, sandbox)
   const { catalogue, store } = context
   const { run } = sandbox
+  if (catalogue.members.require(sandbox.memberId).state === 'ended') throw new StintError('E_NOT_RUNNING', `job ${run.job_id} has just ended`)
   const startedAt = Date.now()
   const key = { job: run.job_id, run: run.id, checkpoint: order.checkpoint, member: sandbox.member, coordinator: order.coordinator }
   const draft = store.begin(key, !order.keepRunning)

@@ -1,9 +1,12 @@
 import { lookup } from 'node:dns/promises'
+import type { DrainReport, DrainedJob } from '../core/drain.ts'
 import type { CoordinatorPort, Decision, DumpReport, MemberObservation, MemberPlan, MemberPort, NodeNetworks, RelayedReply, SealReport } from '../core/member.ts'
 import type { Peers } from './peers.ts'
 
 /** For what is done at once, seconds. */
 const quick = 10
+/** A drain takes as long as its jobs' images and their turns; a dead peer is found long before. */
+const drainSeconds = 24 * 3600
 
 /** What takes as long as writing an image does. */
 export interface Patience {
@@ -57,12 +60,32 @@ export class PeerDaemons {
       deliver: async (letter) => (await call<{ reply: RelayedReply }>('letter', letter, quick * 6)).reply,
       signal: async (member, number) => (await call<{ pass: boolean }>('signal', { member, number })).pass,
       memberEnded: (member) => call('ended', { member }),
+      drain: () => call<DrainedJob>('drain', {}, drainSeconds),
       decision: async (checkpoint) => (await call<{ decision: Decision }>('decision', { checkpoint })).decision,
     }
   }
 
   networks(node: string, seconds: number): Promise<NodeNetworks> {
     return this.#peers.request<NodeNetworks>(node, 'GET', '/v1/peer/networks', undefined, { timeoutSeconds: seconds })
+  }
+
+  /** Drains another node. @throws StintError the peer's, or E_PEER; the drain may go on all the same */
+  drain(node: string, reason: string): Promise<DrainReport> {
+    return this.#peers.request<DrainReport>(node, 'POST', '/v1/peer/drain', { reason }, { timeoutSeconds: drainSeconds })
+  }
+
+  /** How far the drain of another node is. @throws StintError the peer's, or E_PEER */
+  drainReport(node: string): Promise<DrainReport> {
+    return this.#peers.request<DrainReport>(node, 'GET', '/v1/peer/drain', undefined, { timeoutSeconds: quick })
+  }
+
+  /**
+   * A request of a user about a job that another node coordinates, made there in the user's name.
+   * @param what the last part of the route's path
+   * @throws StintError the peer's, or E_PEER
+   */
+  forUser<T>(node: string, job: number, what: 'check' | 'checkpoints', body: { readonly uid: number }): Promise<T> {
+    return this.#peers.request<T>(node, 'POST', `/v1/peer/jobs/${job}/${what}`, body, { timeoutSeconds: this.#patience.checkpointSeconds })
   }
 
   /** IPv4: what the underlay of a private network is given. @throws system error when the name is not known */

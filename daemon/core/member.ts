@@ -1,4 +1,5 @@
 import { Type, type Static } from 'typebox'
+import type { DrainedJob } from './drain.ts'
 import { LaunchBook } from './launch-book.ts'
 import type { Obstacle } from './obstacles.ts'
 import { triggers, type Trigger } from './states.ts'
@@ -122,4 +123,6 @@ export interface CoordinatorPort {
   signal(member: number, number: number): Promise<boolean>
   memberEnded(member: number): Promise<void>
   decision(checkpoint: number): Promise<Decision>
+  /** The member's node is being drained: saves and requeues the run. */
+  drain(): Promise<DrainedJob>
 }

@@ -1,7 +1,9 @@
 import type { Context } from '../actions/context.ts'
 import { StintError } from '../core/errors.ts'
+import { addPeerDrainRoutes } from './routes/drain.ts'
 import { addHelloRoutes } from './routes/hello.ts'
 import { addMemberRoutes } from './routes/members.ts'
+import { addForwardedRoutes } from './routes/runs.ts'
 import { peerPermissions } from './schemas.ts'
 import { callerUid, makeApi, serve, type Api } from './server.ts'
 
@@ -15,6 +17,8 @@ export async function makePeerApi(context: Context): Promise<Api> {
     })
     addHelloRoutes(api, context)
     addMemberRoutes(api, context)
+    addForwardedRoutes(api, context)
+    addPeerDrainRoutes(api, context)
   })
 }
 

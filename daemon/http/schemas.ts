@@ -113,30 +113,21 @@ export const ReclaimView = Type.Object({
   reason: Type.String(),
 })
 export type ReclaimView = Static<typeof ReclaimView>
-export const DrainView = Type.Object({
-  node: Type.String(),
-  startedAt: Type.Number(),
-  endedAt: Nullable(Type.Number({ description: 'null while it is under way' })),
-  jobs: Type.Array(Type.Object({
-    job: Type.Integer(),
-    user: Type.String(),
-    outcome: Type.Union([Type.Literal('waiting'), Type.Literal('saving'), Type.Literal('saved'), Type.Literal('ended'), Type.Literal('failed')]),
-    checkpoint: Nullable(Type.Integer()),
-    bytes: Nullable(Type.Number()),
-    seconds: Nullable(Type.Number()),
-    error: Nullable(Type.Object({ code: Type.String(), message: Type.String(), hint: Type.String() })),
-  })),
-})
-export type DrainView = Static<typeof DrainView>
 
 /** Slurm's job ids have 32 bits. */
 const JobId = Type.Integer({ minimum: 1, maximum: 2 ** 32 - 1 })
 
 export const JobParams = Type.Object({ job: JobId }, { additionalProperties: false })
 export const CheckpointRequest = Type.Object({ keepRunning: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
+/** Who asks, by the word of the daemon the user spoke to. */
+export const OnBehalf = Type.Object({ uid: Type.Integer({ minimum: 0 }) }, { additionalProperties: false })
+export const CheckpointOnBehalf = Type.Object({ uid: Type.Integer({ minimum: 0 }), keepRunning: Type.Boolean() }, { additionalProperties: false })
 export const ReclaimRequest = Type.Object({ dryRun: Type.Optional(Type.Boolean()), now: Type.Optional(Type.Boolean()) }, { additionalProperties: false })
 /** Slurm takes no control bytes in a reason. */
 export const DrainRequest = Type.Object({ node: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })), reason: Type.Optional(Type.String({ pattern: '^[\\x20-\\x7e]{1,200}$' })) }, { additionalProperties: false })
+/** The same from the node where the admin is. */
+export const PeerDrainRequest = Type.Required(Type.Pick(DrainRequest, ['reason']), { additionalProperties: false })
+export const DrainQuery = Type.Pick(DrainRequest, ['node'], { additionalProperties: false })
 export const ImagesQuery = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
 
 /** The daemon of a node, to others. */

@@ -16,7 +16,11 @@ export function callerUid(request: FastifyRequest): number {
 
 /** @throws StintError E_FORBIDDEN unless the caller owns it or is root */
 export function assertMayAct(request: FastifyRequest, ownerUid: number): void {
-  const uid = callerUid(request)
+  assertUserMayAct(callerUid(request), ownerUid)
+}
+
+/** The same for a user whom another daemon vouches for. */
+export function assertUserMayAct(uid: number, ownerUid: number): void {
   if (uid !== 0 && uid !== ownerUid) throw new StintError('E_FORBIDDEN', 'this job belongs to another user')
 }
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import { atOnce, cluster, counter, numbers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { buildChecker, doneLine, submitChecker, untilStep } from '../support/mpi.ts'
 
 const minute = 60_000
 
@@ -35,11 +36,13 @@ describe('an array of 20 tasks, and a job that depends on it', () => {
 interface Drained { node: string; endedAt: number | null; jobs: { job: number; outcome: string; checkpoint: number | null; error: { code: string } | null }[] }
 
 describe('stint drain', () => {
-  test('is refused to users, and for another node', async () => {
-    const refused = await tryOn('n3', 'stint drain', { user: 'alice' })
-    expect([refused.exitCode, refused.stderr]).toEqual([77, expect.stringMatching(/E_FORBIDDEN/)])
-    const elsewhere = await tryOn('n3', 'stint drain n1 --json')
-    expect([elsewhere.exitCode, JSON.parse(elsewhere.stdout)]).toEqual([3, expect.objectContaining({ code: 'E_NODE_ELSEWHERE' })])
+  test('is refused to users, and for a node that Slurm does not know', async () => {
+    for (const node of ['', 'n1']) {
+      const refused = await tryOn('n3', `stint drain ${node}`, { user: 'alice' })
+      expect([refused.exitCode, refused.stderr]).toEqual([77, expect.stringMatching(/E_FORBIDDEN/)])
+    }
+    const unknown = await tryOn('n3', 'stint drain n77 --json')
+    expect([unknown.exitCode, JSON.parse(unknown.stdout)]).toEqual([3, expect.objectContaining({ code: expect.stringMatching(/^E_(SLURM|PEER)$/) as unknown })])
     expect(await on('ctl', 'sinfo -h -N -o %T | sort -u')).not.toMatch(/drain/)
   }, minute)
 
@@ -56,7 +59,8 @@ describe('stint drain', () => {
       }
       await untilRunning(plain)
       await on('n3', 'sleep 2')
-      const { exitCode, stdout } = await tryOn('n3', 'stint drain --json --reason "new memory"')
+      // From another node: the daemon there drains its own.
+      const { exitCode, stdout } = await tryOn('n1', 'stint drain n3 --json --reason "new memory"')
       expect(exitCode).toBe(10)
       const { jobs } = JSON.parse(stdout) as Drained
       expect(Object.fromEntries(jobs.map((job) => [job.job, [job.outcome, job.error?.code]]))).toEqual({
@@ -72,6 +76,22 @@ describe('stint drain', () => {
       for (const job of [queue, plain]) expect((await showJob(job)).get('JobState')).toBe('RUNNING')
     } finally {
       await on('ctl', `scancel ${first} ${second} ${queue} ${plain}; scontrol update nodename=n3 state=resume || true`)
+    }
+  }, 5 * minute)
+
+  test('saves a job over several nodes also when it is a member\'s node that is drained', async () => {
+    const directory = await buildChecker(['mpich'])
+    const subject = await submitChecker('mpich', { directory, nodes: 2, perNode: 1, steps: 600, options: '--nodelist=n1,n3' })
+    const { job } = subject
+    try {
+      await untilStep(subject, 50)
+      const { jobs } = JSON.parse(await on('n3', 'stint drain --json')) as Drained
+      expect(jobs.map((j) => [j.job, j.outcome, j.checkpoint])).toEqual([[job, 'saved', 1]])
+      await on('ctl', `scontrol update jobid=${job} reqnodelist=`)
+      const fields = await untilEnded(job, 120)
+      expect([fields.get('ExitCode'), fields.get('Restarts'), await on('ctl', `grep DONE ${directory}/out.txt`)]).toEqual(['0:0', '1', doneLine(subject)])
+    } finally {
+      await on('ctl', `scancel ${job}; scontrol update nodename=n3 state=resume || true`)
     }
   }, 5 * minute)
 

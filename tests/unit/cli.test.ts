@@ -166,10 +166,10 @@ describe('a daemon that answers badly', () => {
   })
 
   test('and knows its error is told with its own hint', async () => {
-    const body = JSON.stringify({ code: 'E_JOB_ELSEWHERE', message: 'there', hint: 'Go there.' })
+    const body = JSON.stringify({ code: 'E_NOT_RUNNING', message: 'there', hint: 'Go there.' })
     reply = (connection) => { connection.end(head(409, body.length) + body) }
     const error = await refusal(() => call(join(folder, 's.sock'), 'GET', '/v1/runs'))
-    expect([error.code, error.message, error.hint]).toEqual(['E_JOB_ELSEWHERE', 'there', 'Go there.'])
+    expect([error.code, error.message, error.hint]).toEqual(['E_NOT_RUNNING', 'there', 'Go there.'])
   })
 
   test.each([['in no directory', 'none/s.sock'], ['too long', 'x'.repeat(200)], ['a plain file', 'plain-file']])('or a socket path that is %s is an absent daemon', async (_, name) => {

@@ -140,9 +140,9 @@ describe('a job without a sandbox here', () => {
     expect(await call('GET', '/v1/runs/1/check')).toEqual(refused('E_NO_SUCH_JOB', 'Slurm knows no job 1'))
   })
 
-  test('that runs elsewhere is told with its node', async () => {
+  test('that runs elsewhere is asked for there', async () => {
     slurm(running.replaceAll('=n1 ', '=n2 '))
-    expect(await call('POST', '/v1/runs/1/checkpoints', '{}')).toMatchObject({ status: 409, body: { code: 'E_JOB_ELSEWHERE', message: 'job 1 runs on n2', hint: 'Run the command on n2.' } })
+    expect(await call('POST', '/v1/runs/1/checkpoints', '{}')).toEqual(refused('E_PEER', expect.stringMatching(/^n2: no host key/)))
   })
 
   test('that runs here but is not ours is not running', async () => {

@@ -40,6 +40,15 @@ test.each(['/v1/peer/hello', '/v1/openapi.json', '/v1/nothing'])('whoever reache
   }
 })
 
+test('a user of another node sees and acts on own jobs only, also through the daemon there', async () => {
+  made.addSandbox(5)
+  for (const [what, body] of [['check', {}], ['checkpoints', { keepRunning: true }]] as const) {
+    expect(await ask(socketPath, 'POST', `/v1/peer/jobs/5/${what}`, JSON.stringify({ ...body, uid: alice + 1 }))).toEqual(refused('E_FORBIDDEN', 'this job belongs to another user'))
+    expect(await ask(socketPath, 'POST', `/v1/peer/jobs/6/${what}`, JSON.stringify({ ...body, uid: alice }))).toEqual(refused('E_NOT_RUNNING'))
+    expect(await ask(socketPath, 'POST', `/v1/peer/jobs/5/${what}`, JSON.stringify(body))).toEqual(refused('E_BAD_REQUEST'))
+  }
+})
+
 test('it has the routes and rules of its own description, and none of the users\' API', async () => {
   expect((await ask(socketPath, 'GET', '/v1/openapi.json')).body).toEqual(JSON.parse(readFileSync(join(import.meta.dirname, '../../docs/reference/peer-openapi.json'), 'utf8')))
   expect(await ask(socketPath, 'GET', '/v1/runs')).toEqual(refused('E_NO_SUCH_ROUTE'))

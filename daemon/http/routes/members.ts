@@ -3,10 +3,12 @@ import { answerRelayed } from '../../actions/answer-letter.ts'
 import { answerSignalOf } from '../../actions/answer-guard.ts'
 import type { Context, Sandbox } from '../../actions/context.ts'
 import { decisionOf } from '../../actions/decision.ts'
+import { drainJob } from '../../actions/drain.ts'
 import { localMember } from '../../actions/local-member.ts'
 import { awaitMember, expectMember } from '../../actions/open-member.ts'
 import { ownNetworks } from '../../actions/own-networks.ts'
 import { memberEnded } from '../../actions/start-member.ts'
+import { DrainedJob } from '../../core/drain.ts'
 import { StintError } from '../../core/errors.ts'
 import { DecisionAnswer, DumpOrder, DumpReport, MemberPlan, NodeNetworks, RelayedLetter, RelayedReply, RunCut, SealReport, type MemberObservation, type MemberPort } from '../../core/member.ts'
 import { CheckView, JobParams, errorResponses } from '../schemas.ts'
@@ -63,6 +65,7 @@ export function addMemberRoutes(api: Api, context: Context): void {
   asks('letter', 'To the coordinator: a letter of an agent or launcher', RelayedLetter, Type.Object({ reply: RelayedReply }), async (job, letter) => ({ reply: await answerRelayed(context, requireSandbox(context, job), letter) }))
   asks('signal', 'To the coordinator: Slurm has signalled the step; is it for the payload?', Type.Object({ member: Type.Integer(), number: Type.Integer() }), Type.Object({ pass: Type.Boolean() }), async (job, { number }) => ({ pass: await answerSignalOf(context, requireSandbox(context, job), number) }))
   tells('ended', 'To the coordinator: the member has ended', Type.Object({ member: Type.Integer() }), (job, { member: ended }) => { memberEnded(context, requireSandbox(context, job), ended) })
+  asks('drain', 'To the coordinator: the node of a member is being drained', Nothing, DrainedJob, async (job) => drainJob(context, requireSandbox(context, job)))
   asks('decision', 'To the coordinator: what became of a checkpoint', Type.Object({ checkpoint: Type.Integer() }), DecisionAnswer, async (job, { checkpoint }) => ({ decision: decisionOf(context, job, checkpoint) }))
   api.get('/v1/peer/networks', {
     schema: { operationId: 'listNetworks', summary: 'What the sandboxes here have', 'x-permission': 'peer', response: { 200: NodeNetworks, ...errorResponses } },

@@ -4,8 +4,8 @@ import { check } from '../../actions/check.ts'
 import { saveNow } from '../../actions/save.ts'
 import type { Run } from '../../catalogue/runs.ts'
 import { StintError } from '../../core/errors.ts'
-import { CheckView, CheckpointRequest, CheckpointView, JobParams, RunView, errorResponses } from '../schemas.ts'
-import { assertMayAct, callerUid, type Api } from '../server.ts'
+import { CheckView, CheckpointOnBehalf, CheckpointRequest, CheckpointView, JobParams, OnBehalf, RunView, errorResponses } from '../schemas.ts'
+import { assertMayAct, assertUserMayAct, callerUid, type Api } from '../server.ts'
 import { checkpointViews, runView } from '../views.ts'
 
 /** @throws StintError E_NO_SUCH_JOB */
@@ -16,17 +16,35 @@ function requireRun(context: Context, job: number): Run {
   return row
 }
 
-/** @throws StintError E_JOB_ELSEWHERE, E_NO_SUCH_JOB, E_NOT_RUNNING when there is no live sandbox of it here */
-async function requireSandbox(context: Context, job: number): Promise<Sandbox> {
+/** @throws StintError E_NOT_RUNNING, E_NO_SUCH_JOB when it has no live sandbox anywhere */
+async function coordinatorOf(context: Context, job: number): Promise<string> {
   const sandbox = context.sandboxes.get(job)
-  if (sandbox?.coordinator !== undefined) throw new StintError('E_JOB_ELSEWHERE', `job ${job} is decided on ${sandbox.coordinator}`, { hint: `Run the command on ${sandbox.coordinator}.` })
-  if (sandbox !== undefined) return sandbox
+  if (sandbox !== undefined) return sandbox.coordinator ?? context.node
   const known = await context.scontrol.showJob(job).catch(() => undefined)
   if (known === undefined) throw new StintError('E_NO_SUCH_JOB', `Slurm knows no job ${job}`)
-  if (known.state === 'RUNNING' && known.batchHost !== undefined && known.batchHost !== context.node) {
-    throw new StintError('E_JOB_ELSEWHERE', `job ${job} runs on ${known.batchHost}`, { hint: `Run the command on ${known.batchHost}.` })
-  }
+  if (known.state === 'RUNNING' && known.batchHost !== undefined && known.batchHost !== context.node) return known.batchHost
   throw new StintError('E_NOT_RUNNING', `job ${job} (${known.state}) has no sandbox on ${context.node}`)
+}
+
+/** A job that is coordinated here. @throws StintError E_NOT_RUNNING, E_FORBIDDEN */
+function requireOwn(context: Context, job: number, uid: number): Sandbox {
+  const sandbox = context.sandboxes.get(job)
+  if (sandbox === undefined || sandbox.coordinator !== undefined) throw new StintError('E_NOT_RUNNING', `job ${job} has no sandbox on ${context.node} that is decided here`)
+  assertUserMayAct(uid, sandbox.run.uid)
+  return sandbox
+}
+
+async function checkHere(context: Context, job: number, uid: number): Promise<CheckView> {
+  const found = await check(context, requireOwn(context, job, uid))
+  return { job, processes: found.processes, bytes: found.bytes, predictedSeconds: found.predictedSeconds, carried: [...found.carried], obstacles: [...found.obstacles] }
+}
+
+async function checkpointHere(context: Context, job: number, uid: number, keepRunning: boolean): Promise<CheckpointView> {
+  const sandbox = requireOwn(context, job, uid)
+  const { number } = await saveNow(context, sandbox, { trigger: 'request', keepRunning })
+  const view = checkpointViews(context, sandbox.run.id).find((v) => v.number === number)
+  if (view === undefined) throw new StintError('E_INTERNAL', `checkpoint ${number} is not in the catalogue`)
+  return view
 }
 
 export function addRunRoutes(api: Api, context: Context): void {
@@ -57,23 +75,32 @@ export function addRunRoutes(api: Api, context: Context): void {
       params: JobParams, response: { 200: CheckView, ...errorResponses },
     },
   }, async (request) => {
-    const sandbox = await requireSandbox(context, request.params.job)
-    assertMayAct(request, sandbox.run.uid)
-    const found = await check(context, sandbox)
-    return { job: request.params.job, processes: found.processes, bytes: found.bytes, predictedSeconds: found.predictedSeconds, carried: [...found.carried], obstacles: [...found.obstacles] }
+    const { job } = request.params
+    const uid = callerUid(request)
+    const coordinator = await coordinatorOf(context, job)
+    return coordinator === context.node ? checkHere(context, job, uid) : context.cluster.forUser<CheckView>(coordinator, job, 'check', { uid })
   })
 
   api.post('/v1/runs/:job/checkpoints', {
     schema: {
-      operationId: 'checkpointRun', summary: 'Save a running job now; without keepRunning it ends here and is requeued', 'x-permission': 'owner',
+      operationId: 'checkpointRun', summary: 'Save a running job now, on whatever node it runs; without keepRunning it ends there and is requeued', 'x-permission': 'owner',
       params: JobParams, body: CheckpointRequest, response: { 201: CheckpointView, ...errorResponses },
     },
   }, async (request, reply) => {
-    const sandbox = await requireSandbox(context, request.params.job)
-    assertMayAct(request, sandbox.run.uid)
-    const { number } = await saveNow(context, sandbox, { trigger: 'request', keepRunning: request.body.keepRunning ?? false })
-    const view = checkpointViews(context, sandbox.run.id).find((v) => v.number === number)
-    if (view === undefined) throw new StintError('E_INTERNAL', `checkpoint ${number} is not in the catalogue`)
-    return reply.status(201).send(view)
+    const { job } = request.params
+    const wish = { uid: callerUid(request), keepRunning: request.body.keepRunning ?? false }
+    const coordinator = await coordinatorOf(context, job)
+    return reply.status(201).send(coordinator === context.node ? await checkpointHere(context, job, wish.uid, wish.keepRunning) : await context.cluster.forUser<CheckpointView>(coordinator, job, 'checkpoints', wish))
   })
+}
+
+/** What users of other nodes ask about a job that is coordinated here; their own daemons know who they are. */
+export function addForwardedRoutes(api: Api, context: Context): void {
+  api.post('/v1/peer/jobs/:job/check', {
+    schema: { operationId: 'checkRunFor', summary: 'Whether a running job can be saved, for a user of another node', 'x-permission': 'peer', params: JobParams, body: OnBehalf, response: { 200: CheckView, ...errorResponses } },
+  }, async (request) => checkHere(context, request.params.job, request.body.uid))
+
+  api.post('/v1/peer/jobs/:job/checkpoints', {
+    schema: { operationId: 'checkpointRunFor', summary: 'Save a running job now, for a user of another node', 'x-permission': 'peer', params: JobParams, body: CheckpointOnBehalf, response: { 200: CheckpointView, ...errorResponses } },
+  }, async (request) => checkpointHere(context, request.params.job, request.body.uid, request.body.keepRunning))
 }
