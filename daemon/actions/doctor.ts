@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { asStintError } from '../core/errors.ts'
 import { parseCgroupMounts } from '../linux/cgroups.ts'
 import type { Context } from './context.ts'
+import { isStoreLocal } from './places.ts'
 
 /** One precondition on this node. */
 export interface Finding {
@@ -107,7 +108,8 @@ async function checkSlurmSettings(context: Context): Promise<Finding[]> {
 /** Whether it is there, writable and has room. */
 function checkStore(context: Context): Finding {
   context.store.assertUsable(probeBytes)
-  return finding('image store', true, context.config.store.path, '')
+  const isLocal = isStoreLocal(context)
+  return finding('image store', !isLocal, `${context.config.store.path}${isLocal ? ', on this node alone' : ''}`, 'Jobs of one node continue on the same node only, jobs over several nodes cannot be saved: set store.path to a file system that all nodes share. If it is one, list it in files.shared_paths.', 'warning')
 }
 
 /** How fast: a probe file written and flushed. */

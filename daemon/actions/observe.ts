@@ -9,6 +9,7 @@ import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } fr
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
+import { fileRules } from './places.ts'
 import { rollbackBytes } from './rollback.ts'
 
 export function deadlineRules(context: Context): DeadlineRules {
@@ -44,7 +45,7 @@ export function bytesBeside(context: Context, sandbox: Sandbox): number {
 
 /** Sorts the payload's open files into those that need nothing, those that are carried, and obstacles. */
 function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): { carried: string[]; carriedBytes: number; obstacles: Obstacle[] } {
-  const rules = { sharedPaths: context.config.files.shared_paths, systemPaths: context.config.files.system_paths }
+  const rules = fileRules(context)
   const mounts = mountsOf(sandbox.pid1)
   const obstacles: Obstacle[] = []
   const carried = new Map<string, OpenFile>()

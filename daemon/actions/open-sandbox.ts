@@ -18,6 +18,7 @@ import { armDeadline } from './deadline.ts'
 import { isMarkedSaved } from './mark-saved.ts'
 import { parkJob } from './park.ts'
 import { ownNetworks } from './own-networks.ts'
+import { isStoreLocal } from './places.ts'
 import { restorableImages, restore } from './restore.ts'
 import { mayResubmit } from './resubmit.ts'
 import { removeImages } from './retention.ts'
@@ -60,6 +61,9 @@ async function takenNetworks(context: Context, nodes: readonly string[]): Promis
 async function newRun(context: Context, { claim, job, allocated, optionsText, options, script }: Facts): Promise<Blueprint> {
   // In the node's own network a run is what it is on one node; the other nodes are as without us.
   const several = allocated.length > 1 && options.net === 'private'
+  if (several && isStoreLocal(context)) {
+    throw new StintError('E_STORE_LOCAL', `${context.store.name} is on ${context.node} alone: a job over several nodes cannot be saved there`)
+  }
   const hosts = several ? hostsOf(allocated, context.node) : [context.node]
   const taken = await takenNetworks(context, several ? allocated : [])
   const { pool } = context.config.network
@@ -124,6 +128,7 @@ function warnings(context: Context, { job, allocated, options }: Facts): string[
     : `it can be saved with --keep-running only${options.continue === 'submit' ? '; the site does not allow continue=submit' : ''}`
   return [
     ...(job.requeue ? [] : [`this job may not be requeued (--no-requeue or JobRequeue=0): ${whatInstead}`]),
+    ...(isStoreLocal(context) ? [`${context.store.name} is on ${context.node} alone: once saved the job can continue on this node only, and is requeued for it`] : []),
     ...(allocated.length > 1 && options.net === 'host' ? [`with net=host only the processes on ${allocated[0] ?? 'the first node'} can be saved: submit without it`] : []),
   ]
 }

@@ -3,6 +3,7 @@ import { endingOf } from '../core/ending.ts'
 import { asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
 import { markSaved } from './mark-saved.ts'
+import { keepHere } from './places.ts'
 import { mayResubmit, resubmit } from './resubmit.ts'
 
 /** Exit code of a job that goes on as another (EX_TEMPFAIL of sysexits.h): no `afterok` of it may start. */
@@ -47,6 +48,7 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
       if (isOver) await context.scontrol.requeue(jobId)
       await markSaved(context, job, number)
       if (ending !== 'requeued' && !isOver) await context.scontrol.requeue(jobId)
+      await keepHere(context, jobId)
       finish(context, sandbox, checkpointId, 'continues from its checkpoint in its next allocation', 0)
       return
     } catch (error) {

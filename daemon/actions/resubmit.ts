@@ -3,6 +3,7 @@ import type { RunOptions } from '../core/options.ts'
 import { optionsLike } from '../core/sbatch-options.ts'
 import type { Context, Sandbox } from './context.ts'
 import { markSaved } from './mark-saved.ts'
+import { keepHere } from './places.ts'
 
 /** Whether a job that Slurm may not requeue goes on as a new one: its owner asks for it, and the site allows it. */
 export function mayResubmit(context: Context, options: RunOptions): boolean {
@@ -38,6 +39,7 @@ export async function resubmit(context: Context, sandbox: Sandbox, checkpoint: n
   if (found.uid !== uid) throw new StintError('E_NOT_VERIFIED', `job ${job} belongs to uid ${found.uid}, not to the owner of job ${old}`)
   await markSaved(context, found, checkpoint)
   context.store.handOver(old, id, job)
+  await keepHere(context, job)
   await context.scontrol.release(job)
   return job
 }

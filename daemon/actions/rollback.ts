@@ -11,6 +11,7 @@ import { payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { asUser, inMounts } from './carry.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
+import { fileRules } from './places.ts'
 
 /** In an image: `rollback/record.json` and the contents beside it. */
 const directoryName = 'rollback'
@@ -56,7 +57,7 @@ async function order(context: Context, sandbox: Sandbox, orders: readonly Order[
 
 /** Of all open files those that stay where they are and may change: open for writing, neither private nor carried. */
 function writableFiles(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: ReadonlySet<string>): WritableFile[] {
-  const rules = { sharedPaths: context.config.files.shared_paths, systemPaths: context.config.files.system_paths }
+  const rules = fileRules(context)
   const mounts = mountsOf(sandbox.pid1)
   const storeDevice = statSync(context.config.store.path, { throwIfNoEntry: false })?.dev
   return insideTree(processes, rootPid).flatMap((process) => process.files).flatMap((file) => {

@@ -34,6 +34,7 @@ export const errorKinds = {
   E_ROLLBACK: { http: 500, exit: 6, retryable: false, hint: 'An older checkpoint is tried where there is one. If the job is held: put the file back by hand as the message says, then `scontrol release JOB`.' },
   E_STORE_UNUSABLE: { http: 507, exit: 7, retryable: true, hint: 'The image store must be a directory of root, mode 0700, writable and mounted; see `stint doctor`.' },
   E_STORE_FULL: { http: 507, exit: 7, retryable: true, hint: 'Free space in the image store (`stint images` shows who uses it) or enlarge it.' },
+  E_STORE_LOCAL: { http: 507, exit: 7, retryable: false, hint: 'Ask your admin for an image store that all nodes share (store.path; files.shared_paths when its file system does not tell), or run the job on one node.' },
   E_STORE_QUOTA: { http: 507, exit: 7, retryable: true, hint: 'Remove images of jobs that are over (`stint reclaim`), or ask your admin for a larger store.quota_gb or store.user_quota_gb.' },
   E_CPU_UNFIT: { http: 500, exit: 6, retryable: false, hint: 'The program may use instructions that this node has not got. Ask for nodes like the first one (--constraint, --partition), then `scontrol release JOB`.' },
   E_CRASHED: { http: 500, exit: 6, retryable: false, hint: 'The program crashed right after it was restored. `stint status JOB` on its last node lists every try; `scontrol release JOB` tries them all again.' },

@@ -193,7 +193,12 @@ export class Scontrol {
 
   /** Keeps a pending job off these nodes; replaces what was excluded before. */
   async excludeNodes(jobId: number, nodes: readonly string[]): Promise<void> {
-    await this.#call('update', `jobid=${jobId}`, `excnodelist=${nodes.join(',')}`)
+    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `excnodelist=${nodes.join(',')}`)
+  }
+
+  /** Starts a pending job on these nodes only; replaces what was asked for before. */
+  async requireNodes(jobId: number, nodes: readonly string[]): Promise<void> {
+    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `nodelist=${nodes.join(',')}`)
   }
 
   /** Nodes of a partition. */

@@ -1,4 +1,4 @@
-import { describe, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { cluster, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
@@ -78,4 +78,45 @@ describe('a job that Slurm may not requeue', () => {
     await on('ctl', `scancel ${thief}; touch ${directory}/go`)
     await untilEnded(job, 60)
   }, 3 * minute)
+})
+
+describe('an image store that is on its node alone', () => {
+  async function setStore(path: string): Promise<void> {
+    await on('n4', `sed -i 's|^path = .*|path = "${path}"|' /etc/stint/stint.toml`)
+    await cluster('daemon', 'n4', 'stop')
+    await cluster('daemon', 'n4', 'start')
+  }
+  beforeAll(async () => {
+    await on('n4', 'install -d -m 0700 /var/lib/stint/images')
+    await setStore('/var/lib/stint/images')
+  }, minute)
+  afterAll(async () => { await setStore('/shared/stint') }, minute)
+
+  test('doctor warns of it', async () => {
+    expect(await on('n4', 'stint doctor || true')).toMatch(/warning\s+image store\s+\/var\/lib\/stint\/images, on this node alone/)
+  }, minute)
+
+  test('a job of one node is told so at its start, and comes back to the node', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --exclude=n1,n2,n3,n5', script: '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n' })
+    await untilRunning(job)
+    await untilState('n4', job, 'running')
+    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/images is on n4 alone: once saved the job can continue on this node only/)
+    await on('n4', `sleep 1; stint checkpoint ${job}`)
+    await until('the job waits for this node', 30, async () => (await showJob(job)).get('ReqNodeList') === 'n4')
+    await on('ctl', `scontrol update jobid=${job} excnodelist=`)
+    await untilRunning(job, 1)
+    await untilState('n4', job, 'running')
+    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
+    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+  }, 3 * minute)
+
+  test('a job of several nodes is told that it cannot be saved, and runs', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 -N 2 --nodelist=n4,n5', script: '#!/bin/bash\nsleep 1\nexit 3\n' })
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
+    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/E_STORE_LOCAL[^]*cannot be saved[^]*store that all nodes share/)
+  }, 2 * minute)
 })
