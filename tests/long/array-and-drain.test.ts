@@ -42,7 +42,7 @@ describe('stint drain', () => {
       expect([refused.exitCode, refused.stderr]).toEqual([77, expect.stringMatching(/E_FORBIDDEN/)])
     }
     const unknown = await tryOn('n3', 'stint drain n77 --json')
-    expect([unknown.exitCode, JSON.parse(unknown.stdout)]).toEqual([3, expect.objectContaining({ code: expect.stringMatching(/^E_(SLURM|PEER)$/) as unknown })])
+    expect([unknown.exitCode, JSON.parse(unknown.stdout)]).toEqual([9, expect.objectContaining({ code: expect.stringMatching(/^E_(SLURM|PEER)$/) as unknown })])
     expect(await on('ctl', 'sinfo -h -N -o %T | sort -u')).not.toMatch(/drain/)
   }, minute)
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
 import { on, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
-import { allNodes, buildChecker, expectNothingLeft, moveOff, nodesOf, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
+import { allNodes, buildChecker, expectNothingLeft, moveOff, nodesOf, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
 
 const minute = 60_000
 const linpack = readFileSync(join(import.meta.dirname, '..', '..', 'slurm-scripts', 'examples', 'hpl.sh'), 'utf8')
@@ -34,6 +34,10 @@ describe('High Performance Linpack over 3 nodes', () => {
     expect(results).not.toMatch(/FAILED/)
   }, 12 * minute)
 })
+
+test('an MPICH job of 4 nodes is saved three times, moves twice, and gets every number right; no connection is reset', async () => {
+  await saveAndMove('mpich')
+}, 8 * minute)
 
 describe('a script with several mpirun calls', () => {
   test('is saved in the middle of each, moves, and ends with every result right', async () => {

@@ -1,0 +1,125 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { counter, leftovers, numbers, on, showJob, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
+import { allNodes, buildChecker, doneLine, submitChecker, type MpiJob } from '../support/mpi.ts'
+
+/** Everything that happens to jobs in a day, in ten minutes: saved for any reason, drained, requeued, daemons killed. */
+
+const minute = 60_000
+const soakMinutes = Number(process.env['STINT_SOAK_MINUTES'] ?? 10)
+/** Disturbances end so long before the soak does: jobs need some undisturbed time for their last steps. */
+const calmMinutes = 2
+const counters = 10
+const steps = Math.round(soakMinutes * 60 * 2)
+const mpiSteps = Math.round(soakMinutes * 60 * 1.5)
+/** Between two disturbances, milliseconds. */
+const pause = (): number => 2000 + Math.random() * 5000
+/** This node's daemon lives through it all: what it leaks is seen. */
+const witness = 'n1'
+
+interface Subject { readonly job: number; readonly directory: string; readonly exitCode: string; readonly expected: string; readonly found: string }
+
+function anyOf<T>(items: readonly T[]): T {
+  const item = items[Math.floor(Math.random() * items.length)]
+  if (item === undefined) throw new Error('nothing to choose from')
+  return item
+}
+
+async function startCounter(n: number): Promise<Subject> {
+  const directory = await workDirectory()
+  const every = n % 3 === 0 ? '=every=20s' : ''
+  const limit = n % 2 === 0 ? 1 : 30
+  const job = await submit({ directory, options: `--stint${every} --time=${limit} --mem=300`, script: counter(steps) })
+  return { job, directory, exitCode: '3:0', expected: numbers(steps), found: `cat ${directory}/out.txt` }
+}
+
+async function startMpi(flavour: 'mpich' | 'openmpi'): Promise<Subject> {
+  const directory = await buildChecker([flavour])
+  const job: MpiJob = await submitChecker(flavour, { directory, nodes: 2, perNode: 1, steps: mpiSteps, options: '--mem=600' })
+  return { job: job.job, directory, exitCode: '0:0', expected: doneLine(job), found: `grep -E '^(DONE|WRONG)' ${directory}/out.txt` }
+}
+
+interface Figures { readonly pid: number; readonly descriptors: number; readonly megabytes: number }
+
+/** Of the witness's daemon. */
+async function figures(): Promise<Figures> {
+  const [pid = 0, descriptors = 0, kilobytes = 0] = (await on(witness, "pid=$(pgrep -f '[d]aemon/main.ts' | head -n 1); echo $pid; ls /proc/$pid/fd | wc -l; grep VmRSS /proc/$pid/status | tr -dc 0-9")).split('\n').map(Number)
+  return { pid, descriptors, megabytes: Math.round(kilobytes / 1000) }
+}
+
+/** What may happen to a job or a node; most of it in vain when the job is not running just then. */
+const disturbances: Record<string, (job: number, node: string) => Promise<unknown>> = {
+  'checkpoint --keep-running': async (job, node) => tryOn(node, `stint checkpoint --keep-running ${job}`),
+  'checkpoint': async (job, node) => tryOn(node, `stint checkpoint ${job}`),
+  'doorbell': async (job) => tryOn('ctl', `scancel --signal=USR1 --batch ${job}`, { user: 'alice' }),
+  'requeue': async (job) => tryOn('ctl', `scontrol requeue ${job}`),
+  'time limit': async (job) => tryOn('ctl', `scontrol update jobid=${job} timelimit=${anyOf([1, 2, 5])}`),
+  'drain': async () => {
+    const node = anyOf(allNodes)
+    await tryOn(anyOf(allNodes), `stint drain ${node}`)
+    await tryOn('ctl', `scontrol update nodename=${node} state=resume`)
+  },
+  'daemon killed': async () => tryOn(anyOf(allNodes.filter((node) => node !== witness)), "pkill -KILL -f '[d]aemon/main.ts'"),
+}
+
+async function disturb(subjects: readonly Subject[], until: number): Promise<Record<string, number>> {
+  const done: Record<string, number> = {}
+  while (Date.now() < until) {
+    await sleep(pause())
+    const { job } = anyOf(subjects)
+    const fields = await showJob(job)
+    const name = anyOf(Object.keys(disturbances))
+    if (fields.get('JobState') !== 'RUNNING') continue
+    await disturbances[name]?.(job, fields.get('BatchHost') ?? witness)
+    done[name] = (done[name] ?? 0) + 1
+  }
+  return done
+}
+
+describe(`${soakMinutes} minutes of disturbances over ${counters + 2} jobs`, () => {
+  let subjects: Subject[]
+  let before: Figures
+  let done: Record<string, number>
+  const ends = new Map<number, ReadonlyMap<string, string>>()
+
+  beforeAll(async () => {
+    before = await figures()
+    subjects = [...await Promise.all(Array.from({ length: counters }, async (_, n) => startCounter(n))), await startMpi('mpich'), await startMpi('openmpi')]
+    done = await disturb(subjects, Date.now() + (soakMinutes - calmMinutes) * minute)
+    for (const { job } of subjects) {
+      await tryOn('ctl', `scontrol update jobid=${job} timelimit=30`)
+      ends.set(job, await untilEnded(job, soakMinutes * 60))
+    }
+    console.log([JSON.stringify(done), ...subjects.map(({ job }) => `job ${job}: ${ends.get(job)?.get('Restarts')} restarts`)].join('\n'))
+  }, (2 * soakMinutes + 5) * minute)
+  afterAll(async () => {
+    for (const { job } of subjects) await tryOn('ctl', `scancel ${job}`)
+  }, minute)
+
+  test('every kind of them came, and every job was disturbed', () => {
+    expect(Object.keys(done).sort()).toEqual(Object.keys(disturbances).sort())
+    expect(subjects.filter(({ job }) => ends.get(job)?.get('Restarts') === '0')).toEqual([])
+  })
+
+  test('all end with exact results', async () => {
+    for (const { job, exitCode, expected, found } of subjects) {
+      expect([job, ends.get(job)?.get('ExitCode'), await on('ctl', found)]).toEqual([job, exitCode, expected])
+    }
+  }, minute)
+
+  test('nothing is left: no process, cgroup, device, mount, network or image', async () => {
+    for (const node of allNodes) {
+      for (const { job } of subjects) await until(`nothing of job ${job} is left on ${node}`, 30, async () => (await leftovers(node, job)) === '')
+      expect(await on(node, "ip -o link | grep -cE 'vxlan|st[0-9]+' || true; nft list tables | grep -c stint_ || true; ls /run/stint/sandboxes; ls /run/netns 2>/dev/null || true")).toBe('0\n0')
+    }
+    expect(await on('ctl', `cd /shared/stint && ls -d ${subjects.map(({ job }) => job).join(' ')} 2>/dev/null || true`)).toBe('')
+  }, 3 * minute)
+
+  test('the daemon that lived through it holds no more descriptors and hardly more memory', async () => {
+    const after = await figures()
+    console.log(`daemon of ${witness}: ${JSON.stringify(before)} before, ${JSON.stringify(after)} after`)
+    expect(after.pid).toBe(before.pid)
+    expect(after.descriptors).toBeLessThanOrEqual(before.descriptors + 8)
+    expect(after.megabytes).toBeLessThan(before.megabytes + 60)
+  }, minute)
+})
