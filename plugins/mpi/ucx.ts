@@ -7,5 +7,5 @@ import type { MpiLauncher } from './launcher.ts'
  */
 export const ucx: MpiLauncher = {
   name: 'ucx',
-  environment: ({ several }) => (several ? { UCX_TCP_KEEPIDLE: 'inf', UCX_TCP_CM_KEEPIDLE: 'inf' } : {}),
+  environment: ({ several }) => (several ? { UCX_TCP_KEEPIDLE: 'inf' } : {}),
 }

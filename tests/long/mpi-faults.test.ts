@@ -10,7 +10,7 @@ const nodes = ['n1', 'n2', 'n3']
 interface Subject { readonly job: MpiJob; readonly coordinator: string; readonly other: string }
 
 async function subject(): Promise<Subject> {
-  const job = await submitChecker('mpich', { directory: await buildChecker(['mpich']), nodes: 3, perNode: 1, steps: 2500, options: `--nodelist=${nodes.join()}` })
+  const job = await submitChecker('mpich', { directory: await buildChecker(['mpich']), nodes: 3, perNode: 1, steps: 1500, options: `--nodelist=${nodes.join()}` })
   await untilRunning(job.job)
   await untilStep(job, 50)
   const [coordinator = '', other = ''] = await nodesOf(job.job)
