@@ -4,27 +4,27 @@ import { commentOf } from './park.ts'
 import { persist } from './persist.ts'
 
 /**
- * Nodes of the job's partition that it is not kept off and that are not this one; none when it asks for this very node. Whether
- * they have room, features or are up is Slurm's to find out: it says so as the reason of the pending job.
+ * Nodes of the job's partition that it is not kept off and that are not the one it leaves; none when it asks for that very node.
+ * Whether they have room, features or are up is Slurm's to find out: it says so as the reason of the pending job.
  */
-export async function otherNodes(context: Context, jobId: number): Promise<string[]> {
+export async function otherNodes(context: Context, jobId: number, leaving = context.node): Promise<string[]> {
   const job = await persist(context, jobId, 'show job', async () => context.scontrol.showJob(jobId))
   const [partition, excluded, required] = await Promise.all([
     context.scontrol.nodesOf(job.partition), context.scontrol.hostNames(job.excludedNodes), context.scontrol.hostNames(job.requiredNodes),
   ])
-  if (required.includes(context.node)) return []
-  return partition.filter((node) => node !== context.node && !excluded.includes(node))
+  if (required.includes(leaving)) return []
+  return partition.filter((node) => node !== leaving && !excluded.includes(node))
 }
 
 /**
- * Puts a job back into the queue, kept off this node from now on. Held while that is written, so that it does not come back
+ * Puts a job back into the queue, kept off a node from now on. Held while that is written, so that it does not come back
  * before; a fault in between leaves it held, with the reason.
  */
-export async function leaveNode(context: Context, sandbox: Sandbox, reason: StintError): Promise<void> {
+export async function leaveNode(context: Context, sandbox: Sandbox, reason: StintError, leaving = context.node): Promise<void> {
   const { job_id: jobId } = sandbox.run
   sandbox.link?.send('say', { text: `another node is tried: ${reason.message}` })
   const excluded = await persist(context, jobId, 'show job', async () => context.scontrol.hostNames((await context.scontrol.showJob(jobId)).excludedNodes))
   await persist(context, jobId, 'requeuehold', async () => context.scontrol.requeueHold(jobId, commentOf(reason)))
-  await persist(context, jobId, 'excnodelist', async () => context.scontrol.excludeNodes(jobId, [...new Set([...excluded, context.node])]))
+  await persist(context, jobId, 'excnodelist', async () => context.scontrol.excludeNodes(jobId, [...new Set([...excluded, leaving])]))
   await persist(context, jobId, 'release', async () => context.scontrol.release(jobId))
 }

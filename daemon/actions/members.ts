@@ -10,9 +10,10 @@ export async function membersOf(context: Context, sandbox: Sandbox): Promise<Mem
   return [localMember(context, sandbox), ...open.toSorted((a, b) => a.member - b.member)]
 }
 
-function failureOf(member: MemberPort, cause: unknown, alone: boolean): StintError {
+/** What failed at a member of several: its message names the member, `details.node` the node. */
+export function memberFailure({ member, node }: Pick<MemberPort, 'member' | 'node'>, cause: unknown): StintError {
   const error = asStintError(cause)
-  return alone ? error : new StintError(error.code, `member ${member.member} on ${member.node}: ${error.message}`, { cause, hint: error.hint, details: { ...error.details } })
+  return new StintError(error.code, `member ${member} on ${node}: ${error.message}`, { cause, hint: error.hint, details: { ...error.details, node } })
 }
 
 /**
@@ -23,7 +24,7 @@ export async function atAll<T>(members: readonly MemberPort[], act: (member: Mem
   const outcomes = await Promise.allSettled(members.map(async (member) => act(member)))
   return outcomes.map((outcome, at) => {
     if (outcome.status === 'fulfilled') return outcome.value
-    throw members[at] === undefined ? outcome.reason : failureOf(members[at], outcome.reason, members.length === 1)
+    throw members[at] === undefined || members.length === 1 ? asStintError(outcome.reason) : memberFailure(members[at], outcome.reason)
   })
 }
 

@@ -18,6 +18,7 @@ import { armDeadline } from './deadline.ts'
 import { isMarkedSaved } from './mark-saved.ts'
 import { parkJob } from './park.ts'
 import { ownNetworks } from './own-networks.ts'
+import { persist } from './persist.ts'
 import { isStoreLocal } from './places.ts'
 import { restorableImages, restore } from './restore.ts'
 import { mayResubmit } from './resubmit.ts'
@@ -133,6 +134,29 @@ function warnings(context: Context, { job, allocated, options }: Facts): string[
   ]
 }
 
+/** What was known when an opening failed. */
+interface Opening { readonly jobId: number | undefined; readonly facts: Facts | undefined; readonly restoring: boolean }
+
+/**
+ * A saved job does not run plain: it is put back into the queue, as a try of its newest checkpoint, and held when those are used up.
+ * Every other one runs without us.
+ */
+async function giveUp(context: Context, link: GuardLink, { jobId, facts, restoring }: Opening, error: StintError): Promise<void> {
+  if (jobId === undefined || !(restoring || ['E_NO_CHECKPOINT', 'E_TOO_FEW_NODES'].includes(error.code))) {
+    link.send('refuse', { code: error.code, message: `${error.message}; the job runs without checkpoints. ${error.hint}` })
+    return
+  }
+  const [image] = restoring && facts !== undefined ? restorableImages(context, jobId, facts.job.uid, facts.job.restarts) : []
+  if (image !== undefined && context.store.count(image.manifest, 'attempt') < context.config.restore.attempts) {
+    link.send('park', { code: error.code, message: `${error.message}; the job is put back into the queue and tried again` })
+    await persist(context, jobId, 'requeue', async () => context.scontrol.requeue(jobId))
+    return
+  }
+  link.send('park', { code: error.code, message: `${error.message}; the job is held` })
+  await parkJob(context, jobId, error)
+  if (image !== undefined) context.store.clearAttempts(image.manifest)
+}
+
 /**
  * Opens the sandbox of a batch task: verifies the claim, answers start or restore, builds the network, says go, and in
  * the restore case brings the payload back. Every fault before `go` ends in `refuse`, and the job runs plain.
@@ -140,8 +164,9 @@ function warnings(context: Context, { job, allocated, options }: Facts): string[
 export async function openSandbox(context: Context, link: GuardLink, message: Message): Promise<void> {
   let memberId: number | undefined
   let restoring = false
+  let facts: Facts | undefined
   try {
-    const facts = await learn(context, link, message)
+    facts = await learn(context, link, message)
     const plan = await findRun(context, facts)
     restoring = plan.restoring
     const sandbox = await buildSandbox(context, link, plan, (id) => { memberId = id })
@@ -155,10 +180,6 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     const error = asStintError(cause)
     context.log.error({ err: error, peer: link.peer }, 'sandbox not opened')
     if (memberId !== undefined) abandonMember(context, memberId)
-    const jobId = numberWord(message, 'job')
-    if ((restoring || ['E_NO_CHECKPOINT', 'E_TOO_FEW_NODES'].includes(error.code)) && jobId !== undefined) {
-      link.send('park', { code: error.code, message: `${error.message}; the job is held` })
-      await parkJob(context, jobId, error)
-    } else link.send('refuse', { code: error.code, message: `${error.message}; the job runs without checkpoints. ${error.hint}` })
+    await giveUp(context, link, { jobId: numberWord(message, 'job'), facts, restoring }, error)
   }
 }

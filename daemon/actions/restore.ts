@@ -6,7 +6,7 @@ import { armDeadline } from './deadline.ts'
 import { exclusively } from './exclusively.ts'
 import { writeBook } from './launches.ts'
 import { localMember } from './local-member.ts'
-import { atAll, atAllOthers, membersOf } from './members.ts'
+import { atAll, atAllOthers, memberFailure, membersOf } from './members.ts'
 import { watchSettling } from './settle.ts'
 import { requireMember } from './start-member.ts'
 import { isExhausted, type FailedImage, recordFailedWay, takeNextWay, unreadableWays } from './ways-back.ts'
@@ -18,7 +18,9 @@ export function restorableImages(context: Context, jobId: number, uid: number, r
 
 /** The members with a part in a checkpoint, the missing ones opened on their nodes of this stint. */
 async function openMembers(context: Context, sandbox: Sandbox, { manifest }: StoredImage): Promise<MemberPort[]> {
-  const others = await Promise.all(manifest.members.filter((m) => m !== 0).map((m) => requireMember(context, sandbox, m, true)))
+  const others = await Promise.all(manifest.members.filter((member) => member !== 0).map(async (member) => (
+    requireMember(context, sandbox, member, true).catch((cause: unknown) => { throw memberFailure({ member, node: sandbox.nodes[member] ?? context.node }, cause) })
+  )))
   return [localMember(context, sandbox), ...others]
 }
 

@@ -53,15 +53,20 @@ function mainReason(failed: readonly FailedImage[]): StintError {
   return (failed.find((way) => !way.final) ?? failed[0])?.error ?? new StintError('E_NO_CHECKPOINT', 'no sealed checkpoint is left')
 }
 
+/** Of a run over several nodes the one whose member failed. */
+function nodeToLeave(context: Context, { details }: StintError): string {
+  return typeof details['node'] === 'string' ? details['node'] : context.node
+}
+
 /**
- * Nodes that are worth a try; none for a run over several, of which it is not known which one to leave. A checkpoint that a CPU does not suit may leave restore.moves nodes; other faults are bounded by the
- * attempts of each checkpoint.
+ * Whether there are nodes enough without the one to leave. A checkpoint that a CPU does not suit may leave restore.moves nodes;
+ * other faults are bounded by the attempts of each checkpoint.
  */
-async function nodesToTry(context: Context, sandbox: Sandbox, failed: readonly FailedImage[]): Promise<string[]> {
+async function mayLeave(context: Context, sandbox: Sandbox, failed: readonly FailedImage[], leaving: string): Promise<boolean> {
   const open = failed.filter((way) => !way.final)
   const unfit = open.flatMap((way) => (way.error.code === 'E_CPU_UNFIT' && way.image !== undefined ? [way.image.manifest] : []))
-  if (open.length === 0 || sandbox.hosts.length > 1 || (unfit.length === open.length && unfit.every((manifest) => context.store.count(manifest, 'move') > context.config.restore.moves))) return []
-  return otherNodes(context, sandbox.run.job_id)
+  if (open.length === 0 || (unfit.length === open.length && unfit.every((manifest) => context.store.count(manifest, 'move') > context.config.restore.moves))) return false
+  return (await otherNodes(context, sandbox.run.job_id, leaving)).length >= sandbox.hosts.length
 }
 
 async function hold(context: Context, sandbox: Sandbox, error: StintError): Promise<void> {
@@ -74,11 +79,11 @@ async function hold(context: Context, sandbox: Sandbox, error: StintError): Prom
 /** No checkpoint could be restored on this node: elsewhere, from the start or held, as core/ways-back.ts has it. */
 export async function takeNextWay(context: Context, sandbox: Sandbox, failed: readonly FailedImage[]): Promise<void> {
   const error = mainReason(failed)
-  const others = await nodesToTry(context, sandbox, failed)
-  const way = nextWay(failed, others.length > 0, fallbackOf(context, sandbox.options))
+  const leaving = nodeToLeave(context, error)
+  const way = nextWay(failed, await mayLeave(context, sandbox, failed, leaving), fallbackOf(context, sandbox.options))
   context.catalogue.runs.setError(sandbox.run.id, error.code, `${error.message}. ${error.hint}`)
   context.catalogue.events.add(sandbox.run.id, Date.now(), 'way-on', { way, code: error.code })
-  if (way === 'elsewhere') await leaveNode(context, sandbox, error)
+  if (way === 'elsewhere') await leaveNode(context, sandbox, error, leaving)
   else if (way === 'start') await startAfresh(context, sandbox, error)
   else await hold(context, sandbox, error)
   sandbox.link?.send('release', { status: 1 })

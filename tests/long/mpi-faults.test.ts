@@ -76,6 +76,29 @@ describe('CRIU fails on one member', () => {
   }, 6 * minute)
 })
 
+describe('CRIU cannot restore one member', () => {
+  test('none runs, the node is named and left, and the job goes on on other nodes', async () => {
+    const found = await subject()
+    const { job, coordinator, other } = found
+    await on('ctl', 'scontrol update nodename=n4,n5 state=drain reason=test')
+    await on(coordinator, `stint checkpoint ${job.job}`)
+    await on(other, 'mv /usr/sbin/criu /usr/sbin/criu.away; printf "#!/bin/sh\\nexit 1\\n" >/usr/sbin/criu; chmod 755 /usr/sbin/criu')
+    try {
+      await until('it waits', 30, async () => (await showJob(job.job)).get('JobState') === 'PENDING')
+      await on('ctl', `scontrol update jobid=${job.job} nodelist=`)
+      await untilRunning(job.job, 1)
+      await on('ctl', 'scontrol update nodename=n4,n5 state=resume')
+      const node = await untilRunning(job.job, 2)
+      await untilState(node, job.job, 'running')
+    } finally {
+      await on(other, 'mv /usr/sbin/criu.away /usr/sbin/criu')
+    }
+    expect(await nodesOf(job.job)).not.toContain(other)
+    expect(await on('ctl', `cat ${job.directory}/err.txt`)).toMatch(new RegExp(`could not be restored on ${coordinator}: [^]*member 1 on ${other}[^]*another node is tried`))
+    await expectRightEnd(found)
+  }, 6 * minute)
+})
+
 describe('the link of a member is cut', () => {
   test('before the dump: the checkpoint is refused within seconds, the job goes on when the link is back', async () => {
     const found = await subject()

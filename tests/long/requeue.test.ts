@@ -80,6 +80,29 @@ describe('a job that Slurm may not requeue', () => {
   }, 3 * minute)
 })
 
+describe('a node that cannot open the sandbox of a saved job', () => {
+  test('puts the job back into the queue, and it goes on when that has passed', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script: '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n' })
+    await untilRunning(job)
+    await untilState('n5', job, 'running')
+    await on('n5', `sleep 1; stint checkpoint ${job}`)
+    await on('n5', 'mv /usr/sbin/ip /usr/sbin/ip.away; printf "#!/bin/sh\\nexit 1\\n" >/usr/sbin/ip; chmod 755 /usr/sbin/ip')
+    try {
+      await until('it was tried in vain', 60, async () => Number((await showJob(job)).get('Restarts')) >= 2)
+    } finally {
+      await on('n5', 'mv /usr/sbin/ip.away /usr/sbin/ip')
+    }
+    await untilRunning(job, 2)
+    await untilState('n5', job, 'running')
+    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/put back into the queue and tried again/)
+    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
+    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+  }, 4 * minute)
+})
+
 describe('an image store that is on its node alone', () => {
   async function setStore(path: string): Promise<void> {
     await on('n4', `sed -i 's|^path = .*|path = "${path}"|' /etc/stint/stint.toml`)
