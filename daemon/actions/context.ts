@@ -12,6 +12,7 @@ import type { Prediction } from '../core/deadline.ts'
 import type { DrainReport } from '../core/drain.ts'
 import type { FaultHook } from '../core/fault-points.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
+import type { Obstacle } from '../core/obstacles.ts'
 import type { RunOptions } from '../core/options.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import type { SandboxNetwork } from '../linux/network.ts'
@@ -80,6 +81,8 @@ export interface Sandbox {
   readonly others: Map<number, Promise<MemberPort>>
   /** Why then: what it rests on. Missing before the first look. */
   plan?: { readonly prediction: Prediction; readonly besideSeconds: number }
+  /** Kinds of obstacles: of the last look, and those the job's owner was told of; only actions/observe.ts sets it. */
+  obstacles?: { readonly seen: ReadonlySet<Obstacle['kind']>; readonly told: ReadonlySet<Obstacle['kind']> }
   /** When Slurm was last asked about the job's end, milliseconds since 1970. */
   askedAt?: number
   /** The next periodic checkpoint, milliseconds since 1970, and whether one is being made. Only actions/schedule.ts sets it. */

@@ -2,7 +2,7 @@ import { actAt, nextLook, type Prediction } from '../core/deadline.ts'
 import { endingOf } from '../core/ending.ts'
 import type { SlurmJob } from '../slurm/scontrol.ts'
 import type { Context, Sandbox } from './context.ts'
-import { besideSeconds, deadlineRules, predictMember } from './observe.ts'
+import { besideSeconds, deadlineRules, observe, tellObstacles } from './observe.ts'
 import { membersOf } from './members.ts'
 import { saveNow } from './save.ts'
 import { lookAtSchedule } from './schedule.ts'
@@ -68,11 +68,12 @@ async function look(context: Context, sandbox: Sandbox): Promise<void> {
 
 /** All members are saved at once: the slowest counts. One that does not answer now is looked at again the next time. */
 async function predictRun(context: Context, sandbox: Sandbox): Promise<Prediction> {
-  const own = await predictMember(context, sandbox)
+  const own = await observe(context, sandbox)
   const others = (await membersOf(context, sandbox)).slice(1)
-  const found = await Promise.allSettled(others.map(async (member) => (await member.observe()).predictedSeconds))
-  const seconds = Math.max(own.seconds, ...found.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : [])))
-  return { ...own, seconds }
+  const answers = await Promise.allSettled(others.map(async (member) => member.observe()))
+  const found = [own, ...answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []))]
+  tellObstacles(sandbox, found.flatMap((one) => one.obstacles))
+  return { ...own.prediction, seconds: Math.max(...found.map((one) => one.predictedSeconds)) }
 }
 
 /** Predicts, and puts on record for `stint status`, when the run will be saved and why then. Seconds since 1970; infinite without limit. */

@@ -75,7 +75,7 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
 }
 
 /** The preflight: everything CRIU would lose in silence, found before anything is frozen. */
-export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation> {
+export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
   const processes = payloadProcesses(sandbox.pid1)
   const own = namespaceOf(sandbox.pid1, 'user') ?? ''
   const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address
@@ -86,14 +86,18 @@ export async function observe(context: Context, sandbox: Sandbox): Promise<Membe
     ...files.obstacles,
   ]
   const { bytes, prediction } = await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })
-  return { obstacles, carried: files.carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds }
+  return { obstacles, carried: files.carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
-/** How long a checkpoint of this member would take now. */
-export async function predictMember(context: Context, sandbox: Sandbox): Promise<Prediction> {
-  const processes = payloadProcesses(sandbox.pid1)
-  const files = judgeFiles(context, sandbox, processes)
-  return (await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })).prediction
+/**
+ * Tells the job's owner, while it can still be helped, what keeps the job from being saved: each kind once, and only what stands
+ * in two looks, since much comes and goes.
+ */
+export function tellObstacles(sandbox: Sandbox, obstacles: readonly Obstacle[]): void {
+  const before = sandbox.obstacles ?? { seen: new Set(), told: new Set() }
+  const fresh = obstacles.filter(({ kind }, at) => before.seen.has(kind) && !before.told.has(kind) && obstacles.findIndex((o) => o.kind === kind) === at)
+  for (const { message, remedy } of fresh) sandbox.link?.send('say', { text: `the job cannot be saved as it is: ${message}. ${remedy}` })
+  sandbox.obstacles = { seen: new Set(obstacles.map((o) => o.kind)), told: new Set([...before.told, ...fresh.map((o) => o.kind)]) }
 }
 
 /** Slurm freezes the whole step, its guard included: nothing in it answers, and CRIU would wait for ever. @throws StintError E_SUSPENDED */

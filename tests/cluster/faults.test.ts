@@ -54,6 +54,15 @@ describe('CRIU is made to fail', () => {
   }, 2 * minute)
 })
 
+describe('what keeps a job from being saved', () => {
+  test('is told on its standard error while it runs, once, with what to do', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint=net=host --time=10', script: '#!/bin/bash\nexec 3<>/dev/tcp/ctl/22\nsleep 14\nexit 5\n' })
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('5:0')
+    expect((await on('ctl', `cat ${directory}/err.txt`)).match(/^stint: the job cannot be saved as it is: .*10\.\d+\.\d+\.\d+:22.*$/gm)).toHaveLength(1)
+  }, 2 * minute)
+})
+
 /** A checkpoint into a store that cannot take it. */
 async function checkpointInto(node: string, breakIt: string, expected: RegExp): Promise<void> {
   const directory = await workDirectory()

@@ -68,6 +68,29 @@ describe('a script with several mpirun calls', () => {
   }, 10 * minute)
 })
 
+describe('where ranks run', () => {
+  test('is said as ever: by rankfile, host file and host list with the names of the allocation', async () => {
+    const directory = await workDirectory()
+    const script = `#!/bin/bash
+set -- $(scontrol show hostnames $SLURM_JOB_NODELIST)
+printf "rank 0=$2 slot=0\\nrank 1=$1 slot=0\\nrank 2=$2 slot=1\\n" >rankfile
+printf "$2 slots=2\\n$1 slots=1\\n" >hostfile
+printf "$2:2\\n$1:1\\n" >machinefile
+echo $2 $1
+for ranks in "openmpi -n 3 --map-by rankfile:file=rankfile" "openmpi -n 3 --hostfile hostfile" "mpich -f machinefile -n 3" "openmpi -n 2 --host $2,$1" "mpich -hosts $2,$1 -n 2"; do
+  mpirun.$ranks hostname | sort | paste -sd ' '
+done
+`
+    const job = await submit({ directory, options: '--stint --time=10 -N 2 --ntasks-per-node=2', script })
+    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
+    const [hosts = '', ...found] = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    const [second = '', first = ''] = hosts.split(' ')
+    const three = [first, second, second].join(' ')
+    const two = [first, second].join(' ')
+    expect(found).toEqual([three, three, three, two, two])
+  }, 4 * minute)
+})
+
 describe('two jobs of two users on the same nodes', () => {
   test('have networks of their own, and neither reaches the addresses or images of the other', async () => {
     const start = async (user: 'alice' | 'bob', directory: string): Promise<MpiJob> => submitChecker('mpich', { directory, nodes: 2, perNode: 2, steps: 4000, user, options: '--nodelist=n1,n2' })
