@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
 import { on, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
-import { allNodes, buildChecker, expectNothingLeft, moveOff, nodesOf, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
+import { allNodes, buildChecker, doneLine, expectNothingLeft, moveOff, nodesOf, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
 
 const minute = 60_000
 const linpack = readFileSync(join(import.meta.dirname, '..', '..', 'slurm-scripts', 'examples', 'hpl.sh'), 'utf8')
@@ -89,6 +89,21 @@ done
     const two = [first, second].join(' ')
     expect(found).toEqual([three, three, three, two, two])
   }, 4 * minute)
+})
+
+describe('a saved job that is given fewer nodes than it has members', () => {
+  test('is held with the reason; with nodes enough it goes on when it is released', async () => {
+    const job = await submitChecker('openmpi', { directory: await buildChecker(['openmpi']), nodes: 3, perNode: 1, steps: 600 })
+    const node = await untilRunning(job.job)
+    await untilStep(job, 50)
+    await on(node, `stint checkpoint ${job.job}`)
+    await until('it waits', 30, async () => (await showJob(job.job)).get('JobState') === 'PENDING')
+    await on('ctl', `scontrol update jobid=${job.job} numnodes=2 numtasks=2`)
+    await until('it is held', 60, async () => (await on('ctl', `squeue -h -j ${job.job} -o %k`, { user: 'alice' })).includes('E_TOO_FEW_NODES'))
+    await on('ctl', `scontrol update jobid=${job.job} numnodes=3 numtasks=3; scontrol release ${job.job}`)
+    expect((await untilEnded(job.job, 180)).get('ExitCode')).toBe('0:0')
+    expect(await on('ctl', `grep DONE ${job.directory}/out.txt`)).toBe(doneLine(job))
+  }, 5 * minute)
 })
 
 describe('two jobs of two users on the same nodes', () => {

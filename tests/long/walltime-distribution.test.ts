@@ -8,7 +8,9 @@ const minute = 60_000
 /** Jobs of 50 MB to 3 GB, each so many times larger than the one before. */
 const jobs = Number(process.env['STINT_WALLTIME_JOBS'] ?? 30)
 const [smallest, largest] = [50, 3000]
-const sizes = Array.from({ length: jobs }, (_, n) => Math.round(smallest * (largest / smallest) ** (n / (jobs - 1))))
+const sorted = Array.from({ length: jobs }, (_, n) => Math.round(smallest * (largest / smallest) ** (n / (jobs - 1))))
+/** Large and small by turns: what runs at the same time must fit into the machine below the virtual nodes. */
+const sizes = Array.from({ length: jobs }, (_, n) => sorted[(n * 7) % jobs] ?? smallest)
 /** Between two submissions: not all limits are over at once. */
 const pauseSeconds = 5
 /** Checkpoints of each size that a node makes before, so that there is something to predict from. */
@@ -16,7 +18,7 @@ const lessons = 3
 
 interface Outcome { megabytes: number; secondsBeforeLimit: number; tookSeconds: number; state: string }
 
-async function hog(megabytes: number, time: number, node = ''): Promise<number> {
+async function hog(megabytes: number, time: number, node = '--exclude=n4,n5'): Promise<number> {
   return submit({
     directory: await workDirectory(), options: `--stint --time=${time} --mem=${megabytes + 250} ${node}`, script: `#!/bin/bash\npython3 ${fixtures}/programs/hog.py ${megabytes} end\n`,
   })
