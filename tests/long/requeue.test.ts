@@ -2,11 +2,22 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { cluster, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
+/** Counts until the file `go` is there. */
+const script = '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n'
+
+/** Lets a counting job end. @returns its exit code, when it has told every number once */
+async function endCounter(job: number, directory: string): Promise<string | undefined> {
+  await on('ctl', `touch ${directory}/go`, { user: 'alice' })
+  const exitCode = (await untilEnded(job, 60)).get('ExitCode')
+  const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+  expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+  return exitCode
+}
 
 describe('slurmctld is away', () => {
   test('while a job is saved: the job is held in its sandbox, requeued when slurmctld is back, and goes on', async () => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10', script: '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n' })
+    const job = await submit({ directory, options: '--stint --time=10', script })
     const node = await untilRunning(job)
     await untilState(node, job, 'running')
     // slurmctld writes its state every few seconds; killed before, it forgets that the job runs, and drains the node.
@@ -23,16 +34,11 @@ describe('slurmctld is away', () => {
     const next = await untilRunning(job, 1, 90)
     await untilState(next, job, 'running')
     expect((await showJob(job)).get('Restarts')).toBe('1')
-    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
-    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
-    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
-    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+    expect(await endCounter(job, directory)).toBe('3:0')
   }, 4 * minute)
 })
 
 describe('a job that Slurm may not requeue', () => {
-  const script = '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n'
-
   test('goes on as a new job of its owner where it asks for that and the site allows it; nobody else can inherit it', async () => {
     await on('n1', `sed -i 's/^\\[slurm\\]/[slurm]\\nresubmit = "asked"/' /etc/stint/stint.toml`)
     await cluster('daemon', 'n1', 'stop')
@@ -52,10 +58,7 @@ describe('a job that Slurm may not requeue', () => {
     const node = await untilRunning(heir)
     await untilState(node, heir, 'running')
     expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(new RegExp(`when it is saved it goes on as a new job of yours[^]*continues as job ${heir}[^]*continued from checkpoint 1`))
-    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
-    expect((await untilEnded(heir, 60)).get('ExitCode')).toBe('3:0')
-    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
-    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+    expect(await endCounter(heir, directory)).toBe('3:0')
   }, 3 * minute)
 
   test('is told at its start that it can be saved with --keep-running only; an image of alice does not become a job of bob, whatever Slurm says', async () => {
@@ -83,7 +86,7 @@ describe('a job that Slurm may not requeue', () => {
 describe('a node that cannot open the sandbox of a saved job', () => {
   test('puts the job back into the queue, and it goes on when that has passed', async () => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script: '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n' })
+    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script })
     await untilRunning(job)
     await untilState('n5', job, 'running')
     await on('n5', `sleep 1; stint checkpoint ${job}`)
@@ -96,10 +99,7 @@ describe('a node that cannot open the sandbox of a saved job', () => {
     await untilRunning(job, 2)
     await untilState('n5', job, 'running')
     expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/put back into the queue and tried again/)
-    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
-    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
-    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
-    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+    expect(await endCounter(job, directory)).toBe('3:0')
   }, 4 * minute)
 })
 
@@ -121,7 +121,7 @@ describe('an image store that is on its node alone', () => {
 
   test('a job of one node is told so at its start, and comes back to the node', async () => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --exclude=n1,n2,n3,n5', script: '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2; done\nexit 3\n' })
+    const job = await submit({ directory, options: '--stint --time=10 --exclude=n1,n2,n3,n5', script })
     await untilRunning(job)
     await untilState('n4', job, 'running')
     expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/images is on n4 alone: once saved the job can continue on this node only/)
@@ -130,10 +130,7 @@ describe('an image store that is on its node alone', () => {
     await on('ctl', `scontrol update jobid=${job} excnodelist=`)
     await untilRunning(job, 1)
     await untilState('n4', job, 'running')
-    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
-    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
-    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
-    expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
+    expect(await endCounter(job, directory)).toBe('3:0')
   }, 3 * minute)
 
   test('a job of several nodes is told that it cannot be saved, and runs', async () => {
