@@ -7,12 +7,14 @@ import { rootAlive } from '../linux/payload.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { exclusively } from './exclusively.ts'
 import { launchBook } from './launches.ts'
+import { assertWhole } from './lost-member.ts'
 import { atAll, atAllOthers, membersOf } from './members.ts'
 import { assertNoObstacles, assertNotSuspended } from './observe.ts'
 import { markSaved } from './mark-saved.ts'
 import { requeue } from './requeue.ts'
 import { mayResubmit } from './resubmit.ts'
 import { assertWithinQuota, pruneImages } from './retention.ts'
+import { watchEnd } from './settle.ts'
 
 export interface CheckpointOptions {
   readonly trigger: Trigger
@@ -47,6 +49,7 @@ async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<voi
 async function begin(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Attempt> {
   const startedAt = Date.now()
   assertNotSuspended(context, sandbox)
+  assertWhole(sandbox)
   const requeuable = options.keepRunning ? Promise.resolve() : assertRequeuable(context, sandbox)
   requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
   const members = await membersOf(context, sandbox)
@@ -126,6 +129,7 @@ async function saveAndKeep(context: Context, sandbox: Sandbox, attempt: Attempt,
   context.fault('decided')
   await atAll(attempt.members, (member) => member.commit(attempt.order))
   await sealAll(context, sandbox, attempt, cut)
+  watchEnd(context, sandbox)
   await context.scontrol.showJob(sandbox.run.job_id).then((job) => markSaved(context, job, attempt.order.checkpoint)).catch((error: unknown) => { context.log.warn({ err: error, job: sandbox.run.job_id }, 'Slurm has no note of this checkpoint') })
 }
 

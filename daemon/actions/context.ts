@@ -77,6 +77,8 @@ export interface Sandbox {
   dump: MemberDump | undefined
   /** This member's half of the restore that stands at its barrier; only actions/restore-member.ts sets it. */
   restoring: PreparedRestore | undefined
+  /** A node of it has died: it goes back to its last checkpoint. Only actions/lost-member.ts sets it. */
+  lost: boolean
   /** The coordinator's: other members by number, being opened or open; only actions/start-member.ts sets it. */
   readonly others: Map<number, Promise<MemberPort>>
   /** Why then: what it rests on. Missing before the first look. */
@@ -90,8 +92,8 @@ export interface Sandbox {
 }
 
 /** What is the same at the beginning of every sandbox's life. */
-export const freshSandbox = (): Pick<Sandbox, 'requeue' | 'settling' | 'busy' | 'deadline' | 'notBefore' | 'plannedAt' | 'post' | 'dump' | 'restoring' | 'others'> => ({
-  requeue: undefined, settling: undefined, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined, post: undefined, dump: undefined, restoring: undefined, others: new Map(),
+export const freshSandbox = (): Pick<Sandbox, 'requeue' | 'settling' | 'busy' | 'deadline' | 'notBefore' | 'plannedAt' | 'post' | 'dump' | 'restoring' | 'lost' | 'others'> => ({
+  requeue: undefined, settling: undefined, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined, post: undefined, dump: undefined, restoring: undefined, lost: false, others: new Map(),
 })
 
 /** What boot.ts hands to every action. */

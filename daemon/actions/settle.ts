@@ -4,11 +4,16 @@ import { crashSignal } from '../core/ways-back.ts'
 import type { Context, Sandbox } from './context.ts'
 import { leaveNode, otherNodes } from './another-node.ts'
 import { exclusively } from './exclusively.ts'
+import { goBackIfLost } from './lost-member.ts'
 import { type FailedImage, recordFailedWay } from './ways-back.ts'
 
-/** Of a run over several nodes a crash is not followed up: its members' steps have ended with it. */
+/** As long as any job runs. */
+const always = 1_000_000
+
+/** Of a run over several nodes its coordinator is asked about every end: a node may be lost at any time. Its crashes are not followed up. */
 export function settleSeconds(context: Context, sandbox: Sandbox): number {
-  return sandbox.hosts.length === 1 ? context.config.restore.settle_seconds : 0
+  if (sandbox.hosts.length === 1) return context.config.restore.settle_seconds
+  return sandbox.coordinator === undefined ? always : 0
 }
 
 /** Once the payload has lived for a while after its restore, that checkpoint's earlier attempts count no more. */
@@ -23,6 +28,18 @@ export function watchSettling(context: Context, sandbox: Sandbox, checkpoint: nu
 /** The restore that is just being followed up is on record before its payload's end is judged. */
 const busyLookMilliseconds = 50
 
+/** From the first image on; whoever asks earlier has nothing to go back to. */
+export function watchEnd(context: Context, sandbox: Sandbox): void {
+  if (sandbox.hosts.length > 1) sandbox.link?.send('settle', { seconds: settleSeconds(context, sandbox) })
+}
+
+/** The payload of a run over several nodes has ended. */
+async function answerEndOfSeveral(context: Context, sandbox: Sandbox, waitStatus: number): Promise<void> {
+  const goesBack = waitStatus !== 0 && (await goBackIfLost(context, sandbox))
+  // Held until it is in the queue again: released by actions/lost-member.ts.
+  sandbox.link?.send(goesBack ? 'again' : 'end')
+}
+
 /**
  * The payload has ended within restore.settle_seconds of a restore, and the guard asks what that means. A crash is no end: the
  * program ran when it was saved. It goes on from its checkpoint on another node, or else here, as often as that may be tried;
@@ -30,6 +47,10 @@ const busyLookMilliseconds = 50
  * @param again restores here once more
  */
 export async function answerEarlyEnd(context: Context, sandbox: Sandbox, waitStatus: number, again: (crash: FailedImage) => Promise<void>): Promise<void> {
+  if (sandbox.hosts.length > 1) {
+    await answerEndOfSeveral(context, sandbox, waitStatus)
+    return
+  }
   // This restore has not come through: what it counted stays.
   clearTimeout(sandbox.settling)
   while (sandbox.busy) await sleep(busyLookMilliseconds)

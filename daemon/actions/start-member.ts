@@ -9,6 +9,7 @@ import type { DetachedProgram } from '../linux/command.ts'
 import { isAlive, processStat } from '../linux/processes.ts'
 import { type Context, type Sandbox, engineDirectory } from './context.ts'
 import { endLaunchesOf } from './launches.ts'
+import { goBackIfLost } from './lost-member.ts'
 
 /** From the srun to a sandbox that stands, seconds: slurmctld may be busy. */
 const openSeconds = 30
@@ -79,8 +80,9 @@ function watchStep(context: Context, sandbox: Sandbox, member: number, ended: Pr
 export function memberEnded(context: Context, sandbox: Sandbox, member: number): void {
   if (context.sandboxes.get(sandbox.run.job_id) !== sandbox || !sandbox.others.delete(member)) return
   setOthers(context, sandbox, (others) => others.filter((o) => o.member !== member))
-  endLaunchesOf(context, sandbox, member)
   context.log.info({ job: sandbox.run.job_id, member }, 'member ended')
+  // With a node that is lost nothing ends for those that wait: the job goes back to when all was there.
+  void goBackIfLost(context, sandbox).then((isLost) => { if (!isLost) endLaunchesOf(context, sandbox, member) }, () => undefined)
 }
 
 /**

@@ -31,6 +31,12 @@ bool guard_tell(struct guard *self, const char *line)
     return false;
 }
 
+static void settle(struct guard *self, long long seconds)
+{
+    self->settled = now_ms() + seconds * 1000;
+    guard_to_pid1(SETTLE, (int)(seconds * 1000));
+}
+
 static void take_line(struct guard *self, const char *line)
 {
     char text[LINE_MAX_BYTES];
@@ -43,10 +49,10 @@ static void take_line(struct guard *self, const char *line)
         guard_to_pid1(UNHOLD, 0);
     } else if (line_is(line, "restored")) {
         self->restoring = false;
-        long long settle = line_number(line, "settle", 0) * 1000;
-        self->settled = now_ms() + settle;
-        guard_to_pid1(SETTLE, (int)settle);
+        settle(self, line_number(line, "settle", 0));
         guard_to_pid1(RESTORED, 0);
+    } else if (line_is(line, "settle")) {
+        settle(self, line_number(line, "seconds", 0));
     } else if (line_is(line, "wake") && line_number(line, "pid", 0) > 1) {
         guard_to_pid1(WAKE, (int)line_number(line, "pid", 0));
     } else if (line_is(line, "say") && line_value(line, "text", 0, text, sizeof text)) {

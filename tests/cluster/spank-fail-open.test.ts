@@ -206,12 +206,12 @@ describe('once the sandbox stands', () => {
     }
   }, minute)
 
-  test('a root that ends soon after a restore is asked about: the daemon says what that was, silence and a lost daemon mean the end', async () => {
-    for (const [answer, exitCode] of [['end', '3:0'], ['again\nrelease status=1', '1:0'], ['', '3:0'], [undefined, '3:0']] as const) {
+  test('a root that ends soon after a restore, or while the daemon wants to know, is asked about: the daemon says what that was, silence and a lost daemon mean the end', async () => {
+    for (const [settle, answer, exitCode] of [['restored settle=60', 'end', '3:0'], ['settle seconds=60', 'again\nrelease status=1', '1:0'], ['settle seconds=60', '', '3:0'], ['restored settle=60', undefined, '3:0']] as const) {
       const daemon = await FakeDaemon.start(node, 'start')
       try {
         const job = await start('echo ready; while [ ! -e go ]; do sleep 0.1; done')
-        daemon.say('restored settle=60')
+        daemon.say(settle)
         await on('ctl', `sleep 0.5; touch ${job.directory}/go`)
         await daemon.untilHeard(/^ended status=768$/m)
         if (answer === undefined) await daemon[Symbol.asyncDispose]()

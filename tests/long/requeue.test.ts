@@ -137,6 +137,6 @@ describe('an image store that is on its node alone', () => {
     const directory = await workDirectory()
     const job = await submit({ directory, options: '--stint --time=10 -N 2 --nodelist=n4,n5', script: '#!/bin/bash\nsleep 1\nexit 3\n' })
     expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
-    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/E_STORE_LOCAL[^]*cannot be saved[^]*store that all nodes share/)
+    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/images is on n4 alone: a job over several nodes cannot be saved[^]*store that all nodes share/)
   }, 2 * minute)
 })
