@@ -11,7 +11,7 @@ const soakMinutes = Number(process.env['STINT_SOAK_MINUTES'] ?? 10)
 const calmMinutes = 2
 const counters = 10
 const steps = Math.round(soakMinutes * 60 * 2)
-const mpiSteps = Math.round(soakMinutes * 60 * 1.5)
+const mpiSteps = Math.round(soakMinutes * 60 * 6)
 /** Between two disturbances, milliseconds. */
 const pause = (): number => 2000 + Math.random() * 5000
 /** This node's daemon lives through it all: what it leaks is seen. */
@@ -35,7 +35,7 @@ async function startCounter(n: number): Promise<Subject> {
 
 async function startMpi(flavour: 'mpich' | 'openmpi'): Promise<Subject> {
   const directory = await buildChecker([flavour])
-  const job: MpiJob = await submitChecker(flavour, { directory, nodes: 2, perNode: 1, steps: mpiSteps, options: '--mem=600' })
+  const job: MpiJob = await submitChecker(flavour, { directory, nodes: 2, perNode: 1, steps: mpiSteps, options: '--mem=600 --time=2' })
   return { job: job.job, directory, exitCode: '0:0', expected: doneLine(job), found: `grep -E '^(DONE|WRONG)' ${directory}/out.txt` }
 }
 
