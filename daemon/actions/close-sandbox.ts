@@ -19,6 +19,7 @@ const stepEndSeconds = 5
 /** Everything of a member on this node that is not a process: cgroup, files, row. */
 async function clearMember(context: Context, member: Member, jobId: number): Promise<void> {
   removePlacedScript(context, jobId)
+  if (member.pid1 !== null) await context.network.disconnect(member.pid1).catch((error: unknown) => { context.log.warn({ err: error, job: jobId }, 'network devices go with their namespace') })
   rmSync(sandboxDirectory(context, jobId), { recursive: true, force: true })
   context.catalogue.members.move(member.id, 'ended', Date.now())
   // Processes that were just killed stay in their cgroup until they are reaped.

@@ -116,6 +116,7 @@ function sandboxOf(context: Context, member: Member, link: GuardLink): Sandbox {
     network: run.network === null ? undefined : (JSON.parse(run.network) as Sandbox['network']), coordinator: member.coordinator ?? undefined,
   }
   if (sandbox.network !== undefined) sandbox.post = makePostOffice(context, sandbox)
+  context.network.hold(sandbox.pid1)
   return sandbox
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, statSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { lowestVni, memberAddress } from '../core/addresses.ts'
 import { StintError, isStintError } from '../core/errors.ts'
@@ -67,13 +67,15 @@ function isTaken(error: unknown): boolean {
 
 /**
  * The network of sandboxes on this node: a veth pair (`eth0`) and NAT to the outside; for runs of several nodes a VXLAN
- * device (`stint0`) to the other members, with a gate. All devices vanish with the sandbox's namespace, so there is nothing to
- * remove.
+ * device (`stint0`) to the other members, with a gate. All devices vanish with the sandbox's namespace, at once when `disconnect`
+ * is called.
  */
 export class SandboxNetwork {
   readonly #commands: CommandRunner
   readonly #programs: NetworkPrograms
   readonly #settings: NetworkSettings
+  /** Descriptors of namespaces, by PID 1. */
+  readonly #held = new Map<number, number>()
 
   constructor(commands: CommandRunner, programs: NetworkPrograms, settings: NetworkSettings) {
     this.#commands = commands
@@ -123,6 +125,32 @@ export class SandboxNetwork {
     })
   }
 
+  /** Holds on to a sandbox's namespace, so that `disconnect` reaches it when its processes are gone. Not the node's own, of net=host. */
+  hold(pid1: number): void {
+    const path = `/proc/${pid1}/ns/net`
+    if (this.#held.has(pid1) || !existsSync(path)) return
+    const descriptor = openSync(path, 'r')
+    if (fstatSync(descriptor).ino === statSync('/proc/self/ns/net').ino) closeSync(descriptor)
+    else this.#held.set(pid1, descriptor)
+  }
+
+  /**
+   * Removes the devices of a sandbox whose processes have ended: a TCP connection whose other side is silent keeps the namespace,
+   * and so the run's address and VNI, for minutes (tcp_orphan_retries).
+   */
+  async disconnect(pid1: number): Promise<void> {
+    const descriptor = this.#held.get(pid1)
+    if (descriptor === undefined) return
+    this.#held.delete(pid1)
+    try {
+      for (const device of ['eth0', memberDevice]) {
+        await this.#commands.run([this.#programs.nsenter, `--net=/proc/${process.pid}/fd/${descriptor}`, this.#programs.ip, 'link', 'delete', device], { expected: [0, 1] })
+      }
+    } finally {
+      closeSync(descriptor)
+    }
+  }
+
   /** From now on nothing passes between this member and the others. It may be shut already. */
   async shutGate(pid1: number): Promise<void> {
     await new Gate(this.#commands, this.#programs, pid1).shut()
@@ -165,6 +193,7 @@ export class SandboxNetwork {
     for (;;) {
       try {
         await make()
+        this.hold(pid1)
         return
       } catch (error) {
         await this.#remove(pid1)
