@@ -26,7 +26,7 @@ import { removeImages } from './retention.ts'
 import { fallbackOf } from './ways-back.ts'
 
 /** Seconds other nodes have to say which networks they carry: the plugin waits for the answer. */
-const networksSeconds = 1.5
+const networksSeconds = 4
 
 /** What Slurm says of the job, once owner and claim agree. */
 interface Facts {

@@ -33,7 +33,7 @@ static bool take_argument(const char *argument, const char *key, char *value, si
 /* plugstack.conf: optional spank_stint.so socket=... store=... wait=SECONDS helper=... scontrol=... */
 static void take_arguments(struct opening *opening, int argc, char **argv)
 {
-    char wait[8] = "2";
+    char wait[8] = "5";
     strcpy(opening->socket_path, "/run/stint/sandbox.sock");
     strcpy(opening->helper, LIBEXEC_DIR "/stint-init");
     strcpy(opening->scontrol, "/usr/bin/scontrol");
@@ -43,7 +43,7 @@ static void take_arguments(struct opening *opening, int argc, char **argv)
             !take_argument(argv[i], "helper", opening->helper, sizeof opening->helper) &&
             !take_argument(argv[i], "scontrol", opening->scontrol, sizeof opening->scontrol) && !take_argument(argv[i], "wait", wait, sizeof wait))
             slurm_error("stint: plugstack.conf: \"%s\" is not known or too long", argv[i]);
-    opening->wait_seconds = atoi(wait) > 0 ? atoi(wait) : 2;
+    opening->wait_seconds = atoi(wait) > 0 ? atoi(wait) : 5;
 }
 
 bool opening_fill(spank_t spank, struct opening *opening, int member, const char *options, int argc, char **argv)
