@@ -46,6 +46,11 @@ $ranks       Qs
 0            U  in (0=transposed,1=no-transposed) form
 1            Equilibration (0=no,1=yes)
 8            memory alignment in double (> 0)
+##### what follows is for PTRANS, which takes what it does not find from memory that nobody has set #####
+0            additional problem sizes for PTRANS
+1200         values of N
+0            additional blocking sizes for PTRANS
+64           values of NB
 END
 export OMP_NUM_THREADS=1
 mpirun -n "$ranks" hpcc
