@@ -28,6 +28,8 @@ const suites = {
 
 /** The cluster tests share one virtual cluster, so whatever runs them passes --runInBand: see the scripts in package.json. */
 const config: Config = {
+  // Starting Node.js takes a second or more where the machine has other work.
+  testTimeout: 30_000,
   projects: process.env['STINT_TEST_MACHINE'] === 'vm' ? suites.vm : process.env['STINT_TEST_SUITE'] === 'long' ? suites.long : suites.short,
 }
 
