@@ -28,7 +28,7 @@ free_port() {
 machine_start() (
   boot=$1/boot
   close_descriptors # The lock is ours alone.
-  qemu-system-x86_64 -name "stint-vm-$CLUSTER" -daemonize -pidfile "$STATE/qemu.pid" -accel tcg,thread=multi -machine q35 -cpu max,-pku -smp 2 -m "$MEMORY" \
+  qemu-system-x86_64 -name "stint-vm-$CLUSTER" -daemonize -pidfile "$STATE/qemu.pid" -accel tcg,thread=multi -machine q35 -cpu max,-pku,-la57 -smp 2 -m "$MEMORY" \
     -display none -serial "file:$STATE/console.log" -monitor none -device virtio-rng-pci \
     -kernel "$boot"/vmlinuz-* -initrd "$boot"/initrd.img-* \
     -append 'root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off audit=0 panic=1' \
