@@ -78,9 +78,6 @@ make_payload() {
   ssh-keygen -q -t ed25519 -N '' -C vm -f "$STATE/id"
   ssh-keygen -q -t ed25519 -N '' -C vm -f "$dir/secrets/host_key"
   cp "$STATE/id.pub" "$dir/secrets/authorized_keys"
-  # For the daemon, which asks those of n1 and n2, that is, itself.
-  cp "$STATE/id" "$dir/secrets/id"
-  echo "n1,n2,10.0.2.15 $(<"$dir/secrets/host_key.pub")" >"$dir/secrets/known_hosts"
   echo "[127.0.0.1]:$(<"$STATE/port") $(<"$dir/secrets/host_key.pub")" >"$STATE/known_hosts"
   dd if=/dev/urandom of="$dir/secrets/munge.key" bs=1024 count=1 status=none
   chmod 0400 "$dir/secrets/munge.key"
