@@ -62,6 +62,8 @@ async function answerSignal(context: Context, sandbox: Sandbox, message: Message
   const number = numberWord(message, 'number') ?? 0
   const scope = word(message, 'scope') ?? 'task'
   const pass = (): void => { sandbox.link?.send('pass', { number, scope }) }
+  // Why it was sent, slurmctld or the coordinator must say, which may take seconds.
+  if (number === SIGTERM) sandbox.link?.send('wait', { number })
   const isForPayload = sandbox.coordinator === undefined ? await answerSignalOf(context, sandbox, number, pass) : await askCoordinator(context, sandbox, number)
   if (isForPayload) pass()
   else sandbox.link?.send('drop', { number })

@@ -64,6 +64,8 @@ void guard_saw_signal(struct guard *self, int number);
 void pid1_saw_signal(struct guard *self, int number);
 /* The daemon's `pass` and `drop`. */
 void guard_take_answer(struct guard *self, int number, bool deliver, bool to_all);
+/* The daemon has heard of it, and needs to look before it answers. */
+void guard_postpone(struct guard *self, int number);
 /* A new connection: what the old one was asked, and has not answered, is asked again. */
 void guard_ask_again(struct guard *self);
 void guard_settle_overdue(struct guard *self, long long now);

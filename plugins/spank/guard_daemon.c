@@ -43,6 +43,8 @@ static void take_line(struct guard *self, const char *line)
     if (line_is(line, "pass") || line_is(line, "drop")) {
         bool to_all = line_value(line, "scope", 0, text, sizeof text) && strcmp(text, "all") == 0;
         guard_take_answer(self, (int)line_number(line, "number", 0), line_is(line, "pass"), to_all);
+    } else if (line_is(line, "wait")) {
+        guard_postpone(self, (int)line_number(line, "number", 0));
     } else if (line_is(line, "hold")) {
         guard_to_pid1(HOLD, 0); /* Its HELD answers the daemon. */
     } else if (line_is(line, "unhold")) {

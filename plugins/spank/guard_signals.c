@@ -9,6 +9,7 @@
 
 #define SCOPE_MS 20      /* Slurm signals the processes of a step one after the other, within this */
 #define ANSWER_MS 1000   /* the daemon answers within this, or the signal is delivered */
+#define LOOK_MS 10000    /* as long as it may take the daemon to find out why; Slurm's SIGKILL follows after KillWait (30 s) */
 #define OVERDUE_MS 60000 /* a later answer is one to the same question, not a new order */
 
 static void deliver(int number, bool to_all)
@@ -94,6 +95,13 @@ void guard_take_answer(struct guard *self, int number, bool pass, bool to_all)
     } else if (pass) {
         deliver(number, to_all); /* A second word on a signal that was dropped, or one of the daemon's own. */
     }
+}
+
+void guard_postpone(struct guard *self, int number)
+{
+    struct pending *signal = find(self, number, false);
+    if (number > 0 && signal != NULL && signal->state == ASKED)
+        signal->due = now_ms() + LOOK_MS;
 }
 
 void guard_ask_again(struct guard *self)

@@ -180,7 +180,8 @@ static enum outcome try_long_enough(spank_t spank, struct opening *opening)
 {
     if (opening->member > 0)
         return try_once(spank, opening);
-    long long end = now_ms() + IMAGE_MS;
+    /* A site whose daemon needs longer has said so. */
+    long long end = now_ms() + (opening->wait_seconds * 1000LL > IMAGE_MS ? opening->wait_seconds * 1000LL : IMAGE_MS);
     for (;;) {
         enum outcome outcome = try_once(spank, opening);
         /* A job that has a checkpoint must not start afresh: that would redo, and overwrite, what it has done. */

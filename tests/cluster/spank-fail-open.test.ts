@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { cluster, leftovers, on, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
 import { FakeDaemon, fakeDaemonLog as log } from '../support/fake-daemon.ts'
 
@@ -163,6 +164,19 @@ describe('once the sandbox stands', () => {
     await expectInSandbox(result, '4:0')
     expect(result.out.slice(2)).toEqual(['ready', 'term'])
     expect(await daemon.heard()).toMatch(/signal number=15 scope=task$/m)
+  }, minute)
+
+  test.each([['drop number=15', '3:0', ['ready']], ['unknown', '4:0', ['ready', 'term']]])('a daemon that must look first has the time to, but not for ever: %s', async (word, exitCode, out) => {
+    await using daemon = await FakeDaemon.start(node, 'looks')
+    const job = await start('trap "echo term; exit 4" TERM; echo ready; for i in $(seq 200); do sleep 0.1; done')
+    await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
+    await daemon.untilHeard(/signal number=15 scope=task$/m)
+    await sleep(3000)
+    expect(await on('ctl', `cat ${job.directory}/out.txt`)).not.toMatch(/term/)
+    daemon.say(word)
+    const result = await job.end()
+    await expectInSandbox(result, exitCode)
+    expect(result.out.slice(2)).toEqual(out)
   }, minute)
 
   test('an answer that comes too late does not deliver the signal twice', async () => {

@@ -1,5 +1,5 @@
 import { parseCapabilities } from '../../daemon/linux/capabilities.ts'
-import { on, tryOn } from './cluster.ts'
+import { on, tryOn, until } from './cluster.ts'
 
 /** What tests look at on the booted machine (tests/vm), where n1 and n2 are one kernel with cgroup v2. */
 
@@ -16,9 +16,9 @@ export async function cgroupsOf(user: string): Promise<string[]> {
   return (await on('ctl', `for pid in $(pgrep -u ${user}); do cat /proc/$pid/cgroup; done 2>/dev/null | sort -u`)).split('\n').filter((line) => line !== '').map((line) => `/sys/fs/cgroup${line.replace(/^0::/, '')}`)
 }
 
-/** Programs of the processes in the daemon's cgroup. */
-export async function daemonProcesses(): Promise<string[]> {
-  return (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do basename $(readlink /proc/$pid/exe); done`)).split('\n')
+/** Waits until the daemon's cgroup has the daemon alone: programs that it runs come and go, nothing of a job may stay. */
+export async function untilDaemonAlone(): Promise<void> {
+  await until("the daemon's cgroup has the daemon alone", 15, async () => (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do readlink /proc/$pid/exe; done || true`)) === '/opt/stint/node_modules/node/bin/node')
 }
 
 /** A figure of memory.stat, bytes. */
@@ -42,7 +42,7 @@ export interface Sighting {
 export async function stopCriu(job: number, trigger: string): Promise<Sighting & { resume: () => Promise<void> }> {
   const text = await on('ctl', `
     (${trigger}) >/dev/null 2>&1 </dev/null &
-    for _ in $(seq 6000); do pid=$(pgrep -o -f '^/usr/sbin/criu .*--images-dir /shared/stint/${job}/') && break; sleep 0.02; done
+    for _ in $(seq 3000); do pid=$(pgrep -o -f '^/usr/sbin/criu .*--images-dir /shared/stint/${job}/') && break; sleep 0.1; done
     kill -STOP "$pid" && echo "$pid" && awk '/^Uid|^CapEff/ { print $2 }' /proc/$pid/status && cat /proc/$pid/cgroup`)
   const [pid = '', uid, bits = '0', cgroup = ''] = text.split('\n')
   return {

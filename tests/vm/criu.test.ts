@@ -4,12 +4,12 @@ import { fixtures, on, submit, tryOn, until, untilEnded, untilRunning, untilStat
 
 const minute = 60_000
 
-test('stint doctor finds cgroup v2, dirty tracking and no fault', async () => {
-  const findings = JSON.parse(await on('n1', 'stint doctor --json')) as { subject: string; verdict: string; found: string }[]
-  expect(findings.filter((finding) => finding.verdict === 'fault')).toEqual([])
+test('stint doctor finds cgroup v2, dirty tracking and no fault but that the two nodes are one machine', async () => {
+  const findings = JSON.parse((await tryOn('n1', 'stint doctor --json')).stdout) as { subject: string; verdict: string; found: string }[]
+  expect(findings.filter((finding) => finding.verdict === 'fault').map((finding) => finding.subject)).toEqual(['other nodes'])
   const found = Object.fromEntries(findings.map((finding) => [finding.subject, `${finding.verdict}: ${finding.found}`]))
   expect(found).toMatchObject({ 'cgroup layout': 'ok: v2', 'dirty tracking': 'ok: available', 'time namespace': 'ok: available' })
-}, 4 * minute)
+}, 8 * minute)
 
 /** CRIU by hand on a job's payload, with what the engine gives it. */
 describe('criu, with every capability to be had', () => {
@@ -35,22 +35,22 @@ describe('criu, with every capability to be had', () => {
     job = await submit({ directory, options: '--stint --time=30 --mem=200 --nodelist=n1', script: `#!/bin/bash\npython3 ${fixtures}/programs/hog.py 60 end\n` })
     await untilState(await untilRunning(job), job, 'running')
     await until('the memory is filled', 60, async () => (await tryOn('n1', `grep ready ${directory}/out.txt`)).exitCode === 0)
-  }, 8 * minute)
+  }, 16 * minute)
 
   afterAll(async () => { await on('n1', `rm -rf ${images}`) })
 
   test.each([['the user with the documented set', asUser], ['root', '']])('dumps as %s', async (name, identity) => {
     expect(await criu('dump', name.split(' ').at(-1) ?? '', identity, '')).toBeGreaterThan(60 * 2 ** 20)
-  }, 4 * minute)
+  }, 8 * minute)
 
   test('pre-dumps as the user, and the dump after it writes only what has changed', async () => {
     expect(await criu('pre-dump', 'pre', asUser, '--track-mem')).toBeGreaterThan(60 * 2 ** 20)
     expect(await criu('dump', 'rest', asUser, '--track-mem --prev-images-dir ../pre')).toBeLessThan(10 * 2 ** 20)
-  }, 6 * minute)
+  }, 12 * minute)
 
   test('leaves the job as it was', async () => {
     await on('ctl', `touch ${directory}/end`)
     expect((await untilEnded(job, 90)).get('ExitCode')).toBe('0:0')
     expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual(['ready', 'DONE True'])
-  }, 8 * minute)
+  }, 16 * minute)
 })

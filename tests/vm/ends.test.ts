@@ -24,7 +24,7 @@ describe('at the end of a job', () => {
       jobs[name] = await submit({ directory: directories[name], options: `${small} ${options}`, script })
     }
     await atOnce(Object.values(jobs), async (job) => { await untilState(await untilRunning(job), job, 'running') })
-  }, 8 * minute)
+  }, 16 * minute)
 
   const jobOf = (name: string): number => jobs[name] ?? 0
   const outputOf = async (name: string): Promise<string[]> => (await on('ctl', `cat ${directories[name] ?? ''}/out.txt`)).split('\n')
@@ -44,13 +44,13 @@ describe('at the end of a job', () => {
     const output = await outputOf('preempted')
     expect(output).toEqual(output.map((_, i) => String(i + 1)))
     await on('ctl', `scancel ${job}`)
-  }, 12 * minute)
+  }, 24 * minute)
 
   test('by scancel, SIGTERM gets to it', async () => {
     await on('ctl', `scancel ${jobOf('cancelled')}`)
     expect((await untilEnded(jobOf('cancelled'), 60)).get('JobState')).toBe('CANCELLED')
     expect((await outputOf('cancelled')).at(-1)).toBe('TERM')
-  }, 6 * minute)
+  }, 12 * minute)
 
   test('by scancel, also while its user keeps a CRIU stopped', async () => {
     const job = await submit({ directory: await workDirectory(), options: `${small} --time=10 --nodelist=n1`, script })
@@ -59,12 +59,12 @@ describe('at the end of a job', () => {
     await stopCriu(job, `stint checkpoint ${job}`)
     await on('ctl', `scancel ${job}`)
     expect((await untilEnded(job, 60)).get('JobState')).toBe('CANCELLED')
-  }, 12 * minute)
+  }, 24 * minute)
 
   test('by its limit, when it may not be requeued, SIGTERM gets to it', async () => {
     expect((await untilEnded(jobOf('timed out'), 150)).get('JobState')).toBe('TIMEOUT')
     expect((await outputOf('timed out')).at(-1)).toBe('TERM')
-  }, 12 * minute)
+  }, 24 * minute)
 
   test('whichever it was, no cgroup, mount, device or process is left, and slurmd and stintd have nothing to complain about', async () => {
     await untilEnded(jobOf('preempted'), 60)
@@ -73,5 +73,5 @@ describe('at the end of a job', () => {
     expect(await on('ctl', 'pgrep -u alice || true')).toBe('')
     expect(await complaints()).toBe(complaintsBefore)
     expect(await on('ctl', 'journalctl --boot --unit=stintd --output=cat | grep E_INTERNAL || true')).toBe('')
-  }, 8 * minute)
+  }, 16 * minute)
 })

@@ -11,8 +11,8 @@ async function setVariant(lines: string): Promise<void> {
 }
 
 describe('with job_container/tmpfs', () => {
-  beforeAll(async () => { await setVariant('JobContainerType=job_container/tmpfs\nPrologFlags=Contain') }, 8 * minute)
-  afterAll(async () => { await setVariant('DebugFlags=NO_CONF_HASH') }, 8 * minute)
+  beforeAll(async () => { await setVariant('JobContainerType=job_container/tmpfs\nPrologFlags=Contain') }, 16 * minute)
+  afterAll(async () => { await setVariant('DebugFlags=NO_CONF_HASH') }, 16 * minute)
 
   test("a job has the /tmp and /dev/shm that Slurm made, and takes them along to another node's", async () => {
     const directory = await workDirectory()
@@ -38,5 +38,5 @@ cat /tmp/file /dev/shm/file; wc -l </proc/self/fd/5
     expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([source(first), '3', ...Array.from({ length: 30 }, (_, i) => String(i + 1)), source(second), 'in tmp', 'in shm', '30'])
     await until('nothing is left', 30, async () => (await leftovers('ctl', job)) === '')
     expect(await on('ctl', `find /var/lib/slurm-tmp -name '*${job}*'`)).toBe('')
-  }, 12 * minute)
+  }, 24 * minute)
 })

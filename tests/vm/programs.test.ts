@@ -15,5 +15,5 @@ describe('MPI on one node with cgroup v2', () => {
     expect((await untilEnded(job, 150)).get('ExitCode')).toBe('0:0')
     // Each step every rank gets its neighbour's number; rank 0 gets 1.
     expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 400 400')
-  }, 15 * minute)
+  }, 30 * minute)
 })

@@ -41,15 +41,18 @@ make_image() {
     chroot "$2/merged" chown -R slurm: /var/log/slurm /var/spool/slurmctld
     chroot "$2/merged" chown 1001:1001 /shared/home/alice
     chroot "$2/merged" chown 1002:1002 /shared/home/bob
+    # Newer than /usr: the first boot has no caches of the system to bring up to date.
+    touch "$2/merged/etc/.updated" "$2/merged/var/.updated"
     mke2fs -q -t ext4 -L system -E lazy_itable_init=1,lazy_journal_init=1 -d "$2/merged" "$3" "$4"
   ' sh "$rootfs" "$over" "$file" "$SYSTEM_BYTES"
   rm -rf --one-file-system "$over"
 }
 
-# place_guest DIR: what guest/ does not say by itself: the product's own unit, links into the second disk, the shared directory.
+# place_guest DIR: what guest/ does not say by itself: the product's own unit, links into the second disk, the shared directory, and
+# units that only cost time in a boot.
 place_guest() {
   local root=$1 unit wants=$1/etc/systemd/system/multi-user.target.wants slurm=/usr/lib/x86_64-linux-gnu/slurm-wlm
-  mkdir -p "$root"/{usr/libexec,usr/local/bin,opt/vm,opt/stint,var/log/slurm,var/spool/slurmctld,"$slurm"} "$wants"
+  mkdir -p "$root"/{usr/libexec,usr/local/bin,opt/vm,opt/stint,var/cache/stint,var/log/slurm,var/spool/slurmctld,"$slurm"} "$wants"
   install -d -m 0700 "$root/shared/stint"
   install -d -m 0755 "$root/shared/home"
   install -d -m 0700 "$root"/shared/home/{alice,bob}
@@ -57,16 +60,20 @@ place_guest() {
   for unit in stintd.service slurmd@n1.service slurmd@n2.service; do
     ln -s "/etc/systemd/system/${unit/@n?/@}" "$wants/$unit"
   done
+  for unit in systemd-logind.service systemd-pstore.service sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount; do
+    ln -s /dev/null "$root/etc/systemd/system/$unit"
+  done
   ln -s "/opt/vm/plugin$slurm/spank_stint.so" "$root$slurm/spank_stint.so"
   ln -s /opt/vm/plugin/usr/libexec/stint "$root/usr/libexec/stint"
   ln -s /opt/stint/daemon/bin/{stint,stintd} "$root/usr/local/bin/"
 }
 
-# make_payload ROOTFS: the second disk: checkout, plugin, keys.
+# make_payload ROOTFS: the second disk: checkout, plugin, keys, compiled modules.
 make_payload() {
   local dir=$STATE/payload
-  mkdir -p "$dir/secrets" "$dir/checkout"
+  mkdir -p "$dir"/{secrets,checkout,cache}
   copy_checkout . | tar -C "$dir/checkout" -x
+  compile_modules "$1" "$dir/checkout" "$dir/cache"
   cp -a "$STATE/plugin/stage" "$dir/plugin"
   ssh-keygen -q -t ed25519 -N '' -C vm -f "$STATE/id"
   ssh-keygen -q -t ed25519 -N '' -C vm -f "$dir/secrets/host_key"
@@ -78,6 +85,22 @@ make_payload() {
   chown root:root "$dir" "$dir/secrets"
   mke2fs -q -t ext4 -L stint -E lazy_itable_init=1,lazy_journal_init=1 -d "$dir" "$STATE/payload.raw" "$PAYLOAD_BYTES"
   rm -rf "$dir"
+}
+
+# compile_modules ROOTFS CHECKOUT CACHE: what Node.js would compile at the first start of daemon and command line, which takes the
+# emulated machine two minutes. Node.js compares it with the sources and its own version.
+compile_modules() {
+  # shellcheck disable=SC2016 # the arguments are those of the inner shell
+  unshare --mount sh -euc '
+    mount --bind "$1" "$1"
+    mount -o remount,bind,ro "$1"
+    mount --bind "$2" "$1/opt/stint"
+    mount --bind "$3" "$1/mnt"
+    mount --bind /dev "$1/dev"
+    for program in stintd stint; do
+      env -i PATH="$4" NODE_COMPILE_CACHE=/mnt chroot "$1" "/opt/stint/daemon/bin/$program" --help >/dev/null
+    done
+  ' sh "$1" "$2" "$3" "$NODE_PATH"
 }
 
 # The checkout as the machine gets it: what runs there, without what only builds and tests.

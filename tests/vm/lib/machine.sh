@@ -7,7 +7,7 @@ machine_pid() {
   local pid
   { read -r pid <"$STATE/qemu.pid"; } 2>/dev/null || return 1
   # A number that now belongs to something else is not ours.
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$STATE/qemu.pid" || return 1
+  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "-name stint-vm-$CLUSTER -daemonize " || return 1
   echo "$pid"
 }
 
@@ -24,16 +24,28 @@ free_port() {
   die "no free port on the loopback"
 }
 
-# machine_start ROOTFS: the system's disk is read only for all; what this machine writes ends with it.
+# machine_start ROOTFS: the system's disk is read only for all; what this machine writes ends with it. The emulator is that of the
+# root file system: QEMU 7.2 (Debian 12) runs instructions of the kernel that another CPU has just replaced, and the kernel panics with
+# an int3 in __schedule; CRIU's breakpoints make it replace some.
 machine_start() (
-  boot=$1/boot
   close_descriptors # The lock is ours alone.
-  qemu-system-x86_64 -name "stint-vm-$CLUSTER" -daemonize -pidfile "$STATE/qemu.pid" -accel tcg,thread=multi -machine q35 -cpu max,-pku -smp 2 -m "$MEMORY" \
-    -display none -serial "file:$STATE/console.log" -monitor none -device virtio-rng-pci \
-    -kernel "$boot"/vmlinuz-* -initrd "$boot"/initrd.img-* \
+  # shellcheck disable=SC2016 # the arguments are those of the inner shell
+  unshare --mount sh -euc '
+    mount --bind "$1" "$1"
+    mount -o remount,bind,ro "$1"
+    mount --bind "$2" "$1/mnt"
+    mount --bind "$3" "$1/srv"
+    mount --bind /dev "$1/dev"
+    mount --rbind /proc "$1/proc"
+    root=$1
+    shift 3
+    exec env -i PATH="$PATH" TMPDIR=/mnt chroot "$root" "$@" -kernel /vmlinuz -initrd /initrd.img
+  ' sh "$1" "$STATE" "$(dirname "$(image_path "$1")")" \
+    qemu-system-x86_64 -name "stint-vm-$CLUSTER" -daemonize -pidfile /mnt/qemu.pid -accel tcg,thread=multi -machine q35 -cpu max,-pku,-la57 -smp 2 -m "$MEMORY" \
+    -display none -serial file:/mnt/console.log -monitor none -device virtio-rng-pci \
     -append 'root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off audit=0 panic=1' \
-    -drive "file=$(image_path "$1"),format=raw,if=virtio,snapshot=on,cache=unsafe" \
-    -drive "file=$STATE/payload.raw,format=raw,if=virtio,cache=unsafe" \
+    -drive "file=/srv/$(basename "$(image_path "$1")"),format=raw,if=virtio,snapshot=on,cache=unsafe" \
+    -drive "file=/mnt/payload.raw,format=raw,if=virtio,cache=unsafe" \
     -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$(<"$STATE/port")-:22" -device virtio-net-pci,netdev=net
 )
 
