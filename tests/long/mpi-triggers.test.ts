@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { begin, on, showJob, status, submit, until, untilEnded, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
+import { begin, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
 import { buildChecker, doneLine, nodesOf, submitChecker, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** The reasons to save a job, with jobs of two nodes; all at the same time. Drain: array-and-drain.test.ts. */
@@ -8,16 +8,20 @@ const minute = 60_000
 
 interface Story { readonly job: MpiJob; readonly fields: ReadonlyMap<string, string>; readonly done: string; readonly run: RunJson; readonly nodes: readonly string[] }
 
-/** Starts a checker on two nodes, disturbs it, waits for its end; `run` is what its first node has on record once it is requeued or over. */
-async function story(options: string, steps: number, disturb: (job: number, nodes: readonly string[]) => Promise<void>): Promise<Story> {
+/**
+ * Starts a checker on two nodes, disturbs it, waits for its end; `run` is what its first node has on record once it is requeued or over.
+ * @param follow to its state in Slurm; after a grace slurmctld starts any job once more when it has ended (docs/user-guide.md)
+ */
+async function story(options: string, steps: number, disturb: (job: number, nodes: readonly string[]) => Promise<void>, follow = true): Promise<Story> {
   const job = await submitChecker('openmpi', { directory: await buildChecker(['openmpi']), nodes: 2, perNode: 1, steps, options })
   const node = await untilRunning(job.job)
   await untilStep(job, 50)
   const nodes = await nodesOf(job.job)
   await disturb(job.job, nodes)
-  const fields = await untilEnded(job.job, 300)
+  const done = await until(`job ${job.job} has done its work`, 300, async () => (await tryOn('ctl', `grep -E '^(DONE|WRONG)' ${job.directory}/out.txt`)).stdout)
+  const fields = follow ? await untilEnded(job.job, 60) : await showJob(job.job)
   const run = await until(`node ${node} tells of job ${job.job}`, 30, async () => status(node, job.job))
-  return { job, fields, run, nodes, done: await on('ctl', `grep -E '^(DONE|WRONG)' ${job.directory}/out.txt`) }
+  return { job, fields, run, nodes, done }
 }
 
 async function untilRequeued(job: number): Promise<void> {
@@ -37,7 +41,7 @@ beforeAll(() => {
       // Of a member's node alone: Slurm ends the whole job for it.
       await submit({ directory: await workDirectory(), options: `--partition=urgent --time=1 --nodelist=${nodes[1] ?? ''} --exclusive`, script: '#!/bin/bash\nsleep 1\n' })
       await untilRequeued(job)
-    }),
+    }, false),
     schedule: async () => story('--stint=every=5s --nodelist=n1,n3', 1000, async () => undefined),
   })
 }, minute)
