@@ -18,7 +18,7 @@ async function story(options: string, steps: number, disturb: (job: number, node
   await untilStep(job, 50)
   const nodes = await nodesOf(job.job)
   await disturb(job.job, nodes)
-  const done = await until(`job ${job.job} has done its work`, 300, async () => (await tryOn('ctl', `grep -E '^(DONE|WRONG)' ${job.directory}/out.txt`)).stdout)
+  const done = await until(`job ${job.job} has done its work`, 300, async () => (await tryOn('ctl', `grep -E '^(DONE|WRONG)' ${job.directory}/out.txt`)).stdout || undefined)
   const fields = follow ? await untilEnded(job.job, 60) : await showJob(job.job)
   const run = await until(`node ${node} tells of job ${job.job}`, 30, async () => status(node, job.job))
   return { job, fields, run, nodes, done }
@@ -37,7 +37,8 @@ beforeAll(() => {
       await on('ctl', `scancel --signal=USR1 --batch ${job}`, { user: 'alice' })
       await untilRequeued(job)
     }),
-    preemption: async () => story('--nodelist=n4,n5', 800, async (job, nodes) => {
+    // Longer than the grace.
+    preemption: async () => story('--nodelist=n4,n5', 2500, async (job, nodes) => {
       // Of a member's node alone: Slurm ends the whole job for it.
       await submit({ directory: await workDirectory(), options: `--partition=urgent --time=1 --nodelist=${nodes[1] ?? ''} --exclusive`, script: '#!/bin/bash\nsleep 1\n' })
       await untilRequeued(job)
