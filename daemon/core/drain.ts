@@ -1,10 +1,10 @@
 import { Type, type Static } from 'typebox'
 import type { ErrorCode } from './errors.ts'
+import { Nullable } from './nullable.ts'
 
 /** What a drain tells, to admins and between daemons. Times are milliseconds since 1970, sizes bytes. */
 
 const outcomes = ['waiting', 'saving', 'saved', 'ended', 'failed'] as const
-const Nullable = <T extends Parameters<typeof Type.Union>[0][number]>(type: T) => Type.Union([type, Type.Null()])
 
 /** What has become of one job of a node that is being drained. `ended`: it came to its own end before its turn. */
 export const DrainedJob = Type.Object({

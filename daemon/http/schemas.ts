@@ -1,8 +1,7 @@
 import { Type, type Static } from 'typebox'
+import { Nullable } from '../core/nullable.ts'
 
 /** Shapes of the REST API, shared with the command line. Times are milliseconds since 1970, sizes bytes. */
-
-const Nullable = <T extends Parameters<typeof Type.Union>[0][number]>(type: T) => Type.Union([type, Type.Null()])
 
 export const ErrorBody = Type.Object({ code: Type.String(), message: Type.String(), hint: Type.String() }, { description: 'Refused, and nothing was changed; the code is one of docs/reference/errors.md' })
 

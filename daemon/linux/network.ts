@@ -143,9 +143,8 @@ export class SandboxNetwork {
     if (descriptor === undefined) return
     this.#held.delete(pid1)
     try {
-      for (const device of ['eth0', memberDevice]) {
-        await this.#commands.run([this.#programs.nsenter, `--net=/proc/${process.pid}/fd/${descriptor}`, this.#programs.ip, 'link', 'delete', device], { expected: [0, 1] })
-      }
+      // A run of one node has one of the two: -force goes on to the other.
+      await this.#commands.run([this.#programs.nsenter, `--net=/proc/${process.pid}/fd/${descriptor}`, this.#programs.ip, '-force', '-batch', '-'], { input: `link delete eth0\nlink delete ${memberDevice}`, expected: [0, 1] })
     } finally {
       closeSync(descriptor)
     }
