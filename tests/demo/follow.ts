@@ -1,8 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bytes, seconds } from '../../daemon/cli/format.ts'
-import { on, showJob, status, tryOn, until, type CheckpointJson, type RunJson } from '../support/cluster.ts'
+import { nodesOf, on, showJob, status, tryOn, until, type CheckpointJson, type RunJson } from '../support/cluster.ts'
 import { jobLog } from './linpack.ts'
-import { nodesOf } from '../support/mpi.ts'
 import { minutes, type Timeline } from './timeline.ts'
 
 /** One allocation's share of the job. Times are milliseconds since 1970. */

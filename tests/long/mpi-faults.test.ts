@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, on, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
-import { buildChecker, doneLine, nodesOf, submitChecker, untilFurther, untilStep, type MpiJob } from '../support/mpi.ts'
+import { cluster, leftovers, nodesOf, on, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
+import { buildChecker, doneLine, submitChecker, untilFurther, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** Something breaks while a job of 3 nodes is saved: it goes on with right results, or is restored with right results, and never runs by halves. */
 

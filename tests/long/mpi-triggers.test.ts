@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { begin, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
-import { buildChecker, doneLine, nodesOf, submitChecker, untilStep, type MpiJob } from '../support/mpi.ts'
+import { begin, nodesOf, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
+import { buildChecker, doneLine, submitChecker, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** The reasons to save a job, with jobs of two nodes; all at the same time. Drain: array-and-drain.test.ts. */
 

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
-import { on, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
-import { allNodes, buildChecker, doneLine, expectNothingLeft, moveOff, nodesOf, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
+import { nodesOf, on, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
+import { allNodes, buildChecker, doneLine, expectNothingLeft, moveOff, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
 
 const minute = 60_000
 const linpack = readFileSync(join(import.meta.dirname, '..', '..', 'slurm-scripts', 'examples', 'hpl.sh'), 'utf8')

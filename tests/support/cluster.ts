@@ -78,6 +78,11 @@ export async function showJob(job: number): Promise<ReadonlyMap<string, string>>
   return new Map([...text.matchAll(/(?:^|\s)([A-Za-z/:_]+)=(\S*)/g)].map((m) => [m[1] ?? '', m[2] ?? ''] as const))
 }
 
+/** Nodes of a job's allocation, batch host first. */
+export async function nodesOf(job: number): Promise<string[]> {
+  return (await on('ctl', `scontrol show hostnames "$(scontrol show job -o ${job} | grep -o ' NodeList=[^ ]*' | cut -d= -f2)"`)).split('\n')
+}
+
 /** Looks until `found` returns something. @throws Error with `what` after `seconds`, or a multiple of them where the machine is emulated */
 export async function until<T>(what: string, seconds: number, found: () => Promise<T | undefined | false>): Promise<T> {
   const end = Date.now() + seconds * 1000 * patience

@@ -1,5 +1,5 @@
 import { expect } from '@jest/globals'
-import { fixtures, leftovers, on, showJob, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from './cluster.ts'
+import { fixtures, leftovers, nodesOf, on, showJob, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from './cluster.ts'
 
 /** MPI jobs over several nodes, as tests start, watch and move them. */
 
@@ -48,11 +48,6 @@ export async function untilFurther(job: MpiJob, seconds = 120): Promise<void> {
 /** What the checker must say at its end: each step rank 0 gets the number of the rank before it. */
 export function doneLine({ steps, ranks }: MpiJob): string {
   return `DONE ${steps} ${steps * (ranks - 1)}`
-}
-
-/** Nodes of a job's allocation, batch host first. */
-export async function nodesOf(job: number): Promise<string[]> {
-  return (await on('ctl', `scontrol show hostnames "$(scontrol show job -o ${job} | grep -o ' NodeList=[^ ]*' | cut -d= -f2)"`)).split('\n')
 }
 
 /** Saves a job, keeps it off some nodes, and waits until it goes on. @returns its new nodes */
