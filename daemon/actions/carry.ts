@@ -49,9 +49,14 @@ function treeEntries(sandbox: Sandbox): string[] {
   return carriedTrees.flatMap((tree) => readdirSync(`/proc/${sandbox.pid1}/root${tree}`).map((name) => join(tree, name).slice(1)))
 }
 
+/** An archive of nothing as tar writes it: end-of-archive blocks up to a whole record. */
+const emptyArchive = Buffer.alloc(10_240)
+
 /** Puts what is not CRIU's into the image: the private trees, node-local open files, the job script. The payload is frozen. */
 export async function carryOut(context: Context, sandbox: Sandbox, directory: string, carried: readonly string[]): Promise<void> {
-  await pack(context, sandbox, join(directory, treeName), treeEntries(sandbox))
+  const entries = treeEntries(sandbox)
+  if (entries.length > 0) await pack(context, sandbox, join(directory, treeName), entries)
+  else writeFileSync(join(directory, treeName), emptyArchive, { mode: 0o600 })
   if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => path.slice(1)), asUser(context, sandbox))
   if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
 }

@@ -9,7 +9,7 @@ import { processStat } from '../linux/processes.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
-import { assertTreeComplete, bytesBeside, observe } from './observe.ts'
+import { assertTreeComplete, bytesBeside, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
@@ -69,7 +69,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const half = requireDump(sandbox, order)
   const { row, draft } = half
   const { run, pid1 } = sandbox
-  const { carried } = await observe(context, sandbox)
+  const { carried } = inspect(context, sandbox)
   const started = performance.now()
   const running = await context.engine.startDump({
     pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning,

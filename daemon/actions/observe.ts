@@ -74,8 +74,8 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
   return { carried: [...carried.keys()], carriedBytes, obstacles }
 }
 
-/** The preflight: everything CRIU would lose in silence, found before anything is frozen. */
-export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
+/** What the payload consists of now: everything CRIU would lose in silence, and the files that must travel with the image. */
+export function inspect(context: Context, sandbox: Sandbox): { processes: PayloadProcess[]; obstacles: Obstacle[]; carried: string[]; carriedBytes: number } {
   const processes = payloadProcesses(sandbox.pid1)
   const own = namespaceOf(sandbox.pid1, 'user') ?? ''
   const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address
@@ -85,8 +85,14 @@ export async function observe(context: Context, sandbox: Sandbox): Promise<Membe
     ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
     ...files.obstacles,
   ]
-  const { bytes, prediction } = await predictFor(context, sandbox, processes, { paths: files.carried, bytes: files.carriedBytes })
-  return { obstacles, carried: files.carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
+  return { processes, obstacles, carried: files.carried, carriedBytes: files.carriedBytes }
+}
+
+/** The preflight: found before anything is frozen. */
+export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
+  const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
+  const { bytes, prediction } = await predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes })
+  return { obstacles, carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
 /**

@@ -1,10 +1,16 @@
 import { describe, expect, test } from '@jest/globals'
 import { dumpCapabilities } from '../../plugins/engines/criu/capabilities.ts'
-import { on, status } from '../support/cluster.ts'
+import { on, programMs, status } from '../support/cluster.ts'
 import { endHog, submitHog } from '../support/hog.ts'
 
 const minute = 60_000
 const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].join(',')
+
+/**
+ * What we start while the payload stands still and a bare dump does not: unshare, the barrier's client, and for open files
+ * nsenter, setpriv and stint-init. The limit is for a machine that starts a program in 1 ms.
+ */
+const morePrograms = 5
 
 /** Rounds of both variants, by turns. Of each the least counts: what else a machine does only ever adds to it. */
 const rounds = 4
@@ -36,22 +42,25 @@ describe('a job with 2 GB of resident memory', () => {
   test('stands still, and is saved, within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
     const hog = await submitHog(2000, 10)
     const { job, node } = hog
-    const bare: { dumped: number; flushed: number }[] = []
-    for (let n = 0; n < rounds; n++) {
+    try {
+      const bare: { dumped: number; flushed: number }[] = []
+      for (let n = 0; n < rounds; n++) {
+        await warmMemory(node)
+        bare.push(await bareDump(node, 2000))
+        await warmMemory(node)
+        await on(node, `stint checkpoint ${job} --keep-running`)
+      }
       await warmMemory(node)
-      bare.push(await bareDump(node, 2000))
-      await warmMemory(node)
-      await on(node, `stint checkpoint ${job} --keep-running`)
+      await on(node, `stint checkpoint ${job}`)
+      const ours = (await status(node, job))?.checkpoints ?? []
+      const [dumped, flushed] = [Math.min(...bare.map((b) => b.dumped)), Math.min(...bare.map((b) => b.flushed))]
+      const [frozen, sealed] = [Math.min(...ours.slice(0, rounds).map((c) => c.frozenMs / 1000)), ours[rounds]?.seconds ?? NaN]
+      console.log(`seconds, least of ${rounds}: bare criu dump ${dumped.toFixed(2)}, its files flushed ${flushed.toFixed(2)}; frozen with --keep-running ${frozen.toFixed(2)}; once: trigger to seal before a requeue ${sealed.toFixed(2)}`)
+      expect(ours).toHaveLength(rounds + 1)
+      expect(frozen).toBeLessThan(1.25 * dumped + morePrograms * Math.max(0, await programMs(node) - 1) / 1000)
+      expect(sealed).toBeLessThan(1.25 * flushed)
+    } finally {
+      await endHog(hog)
     }
-    await warmMemory(node)
-    await on(node, `stint checkpoint ${job}`)
-    const ours = (await status(node, job))?.checkpoints ?? []
-    const [dumped, flushed] = [Math.min(...bare.map((b) => b.dumped)), Math.min(...bare.map((b) => b.flushed))]
-    const [frozen, sealed] = [Math.min(...ours.slice(0, rounds).map((c) => c.frozenMs / 1000)), ours[rounds]?.seconds ?? NaN]
-    console.log(`seconds, least of ${rounds}: bare criu dump ${dumped.toFixed(2)}, its files flushed ${flushed.toFixed(2)}; frozen with --keep-running ${frozen.toFixed(2)}; once: trigger to seal before a requeue ${sealed.toFixed(2)}`)
-    expect(ours).toHaveLength(rounds + 1)
-    expect(frozen).toBeLessThan(1.25 * dumped)
-    expect(sealed).toBeLessThan(1.25 * flushed)
-    await endHog(hog)
   }, 6 * minute)
 })

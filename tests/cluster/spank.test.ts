@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { leftovers, on, submit, tryOn, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
+import { leftovers, on, programMs, submit, tryOn, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
 
 /** The Slurm plugin with the real daemon: what a job sees of its sandbox, and how it ends. */
 
@@ -188,14 +188,9 @@ describe('what a sandbox costs', () => {
     return medianTaskMs(log, jobs.stint) - medianTaskMs(log, jobs.plain)
   }
 
-  /** Milliseconds that the machine needs to start a program; opening a sandbox is starting programs for the most part. */
-  async function programMs(): Promise<number> {
-    const milliseconds = await on('n1', 'start=$(date +%s%N); for i in $(seq 200); do /bin/true; done; echo $((($(date +%s%N) - start) / 1000000))')
-    return Number(milliseconds) / 200
-  }
-
   test('a job takes at most 50 ms longer than without it (median of 20), on a machine that starts a program in 1 ms', async () => {
-    const limit = 50 * Math.max(1, await programMs())
+    // Opening a sandbox is starting programs for the most part.
+    const limit = 50 * Math.max(1, await programMs('n1'))
     let cost = await startCost()
     // A machine that has other work meanwhile only ever adds: what another round shows is true of the plugin, too.
     for (let round = 2; cost > limit && round <= 3; round++) cost = await startCost()

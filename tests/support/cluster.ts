@@ -182,6 +182,12 @@ export async function move(job: number, from: string, restarts: number): Promise
   return node
 }
 
+/** Milliseconds that the machine below the nodes needs to start a program: 1 on a quick one, 5 on a slow one. */
+export async function programMs(node: string): Promise<number> {
+  const milliseconds = await on(node, 'start=$(date +%s%N); for i in $(seq 200); do /bin/true; done; echo $((($(date +%s%N) - start) / 1000000))')
+  return Number(milliseconds) / 200
+}
+
 /** What of a sandbox is left on a node: processes, cgroups, devices, mounts, files. Empty when nothing is. */
 export async function leftovers(node: string, job: number): Promise<string> {
   return on(node, [
