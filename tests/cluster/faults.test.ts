@@ -1,7 +1,11 @@
 import { describe, expect, test } from '@jest/globals'
 import { atOnce, cluster, counter, leftovers, numbers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { testOnLanes } from '../support/lanes.ts'
 
 const minute = 60_000
+
+/** Meanwhile, on the nodes that the other tests leave alone. */
+const testMeanwhile = testOnLanes(['n4', 'n5'])
 
 async function restartDaemon(node: string, environment: string): Promise<void> {
   await on(node, `echo '${environment}' > /etc/stint/environment`)
@@ -37,11 +41,11 @@ describe('the daemon is killed with SIGKILL', () => {
 })
 
 describe('CRIU is made to fail', () => {
-  test('a payload it must refuse ends as if Stint were not there, and the refusal is explained', async () => {
+  testMeanwhile('a payload it must refuse ends as if Stint were not there, and the refusal is explained', async (node) => {
     const directory = await workDirectory()
     const script = '#!/bin/bash\npython3 -c "\nimport ctypes, time\nq = ctypes.CDLL(None).mq_open(b\'/stint-test\', 0o102, 0o600, None)\nassert q >= 0\ntime.sleep(15)\n"\nexit 5\n'
-    const job = await submit({ directory, options: '--stint --time=10', script })
-    const node = await untilRunning(job)
+    const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script })
+    await untilRunning(job)
     await untilState(node, job, 'running')
     await on(node, 'sleep 2')
     const refused = await tryOn(node, `stint checkpoint ${job}`)
@@ -55,9 +59,9 @@ describe('CRIU is made to fail', () => {
 })
 
 describe('what keeps a job from being saved', () => {
-  test('is told on its standard error while it runs, once, with what to do', async () => {
+  testMeanwhile('is told on its standard error while it runs, once, with what to do', async (node) => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint=net=host --time=10', script: '#!/bin/bash\nexec 3<>/dev/tcp/ctl/22\nsleep 14\nexit 5\n' })
+    const job = await submit({ directory, options: `--stint=net=host --time=10 --nodelist=${node}`, script: '#!/bin/bash\nexec 3<>/dev/tcp/ctl/22\nsleep 14\nexit 5\n' })
     expect((await untilEnded(job, 60)).get('ExitCode')).toBe('5:0')
     expect((await on('ctl', `cat ${directory}/err.txt`)).match(/^stint: the job cannot be saved as it is: .*10\.\d+\.\d+\.\d+:22.*$/gm)).toHaveLength(1)
   }, 2 * minute)
@@ -116,10 +120,10 @@ describe('the image store', () => {
 })
 
 describe('a job that Slurm itself puts back into the queue', () => {
-  test('by scontrol requeue is saved first: it goes on where it was, and runs to its end once', async () => {
+  testMeanwhile('by scontrol requeue is saved first: it goes on where it was, and runs to its end once', async (node) => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10', script: counter(60) })
-    const node = await untilRunning(job)
+    const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: counter(60) })
+    await untilRunning(job)
     await untilState(node, job, 'running')
     await on(node, 'sleep 2')
     await on('ctl', `scontrol requeue ${job}`)
@@ -131,14 +135,14 @@ describe('a job that Slurm itself puts back into the queue', () => {
   }, 3 * minute)
 
   // To its end only: after a grace slurmctld starts any job once more when it has ended (docs/user-guide.md).
-  test('by preemption, without a --signal line, is saved in its grace, and goes on', async () => {
+  testMeanwhile('by preemption, without a --signal line, is saved in its grace, and goes on', async (node) => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n1 --exclusive', script: counter(200) })
+    const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node} --exclusive`, script: counter(200) })
     await untilRunning(job)
-    await untilState('n1', job, 'running')
-    await submit({ directory: await workDirectory(), options: '--partition=urgent --time=5 --nodelist=n1 --exclusive', script: '#!/bin/bash\nsleep 2\n' })
+    await untilState(node, job, 'running')
+    await submit({ directory: await workDirectory(), options: `--partition=urgent --time=5 --nodelist=${node} --exclusive`, script: '#!/bin/bash\nsleep 2\n' })
     await untilRunning(job, 1, 90)
-    expect((await untilState('n1', job, 'running')).checkpoints.map((c) => [c.trigger, c.state])).toEqual([['preemption', 'requeued']])
+    expect((await untilState(node, job, 'running')).checkpoints.map((c) => [c.trigger, c.state])).toEqual([['preemption', 'requeued']])
     await until('every number was printed once', 60, async () => (await on('ctl', `cat ${directory}/out.txt`)) === numbers(200))
     await on('ctl', `scancel ${job}`)
   }, 4 * minute)

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, test } from '@jest/globals'
+import { expect } from '@jest/globals'
 import { fixtures, move, on, submit, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { testOnLanes } from '../support/lanes.ts'
 
 const minute = 60_000
 const linpack = readFileSync(join(import.meta.dirname, '..', '..', 'slurm-scripts', 'examples', 'hpl.sh'), 'utf8')
@@ -11,65 +12,51 @@ const systems = 8
 /** Ranks that wait make room for those that compute: the machine below the virtual nodes has fewer cores than they say. */
 const sharedCores = { OMPI_MCA_mpi_yield_when_idle: 1 }
 
-describe('MPI on one node', () => {
-  test('HPL with Open MPI, 4 ranks, moved to another node, passes its residual checks', async () => {
-    const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: linpack, environment: { HPL_N: 2500, HPL_COUNT: systems, ...sharedCores } })
-    const node = await untilRunning(job)
-    const output = `${directory}/hpl-${job}/hpccoutf.txt`
-    await on(node, `timeout 120 sh -c 'until grep -q "Begin of HPL" ${output}; do sleep 0.2; done'; sleep 1`)
-    expect(await on(node, `tail -n 1 ${output}`)).not.toMatch(/End of HPC Challenge/)
-    expect(await move(job, node, 1)).not.toBe(node)
-    expect((await untilEnded(job, 300)).get('ExitCode')).toBe('0:0')
-    const results = await on('ctl', `cat ${output}`)
-    expect(results.match(/\.\.\.\.\.\. PASSED/g)).toHaveLength(systems)
-    expect(results).not.toMatch(/FAILED/)
-  }, 8 * minute)
+const test = testOnLanes(['one', 'two'])
 
-  test('the Allreduce checker with MPICH, 4 ranks, moved to another node, finds every number right', async () => {
-    const directory = await workDirectory()
-    await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
-    const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600, RANKS: 4 } })
-    const node = await untilRunning(job)
-    await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
-    expect(await move(job, node, 1)).not.toBe(node)
-    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
-    // Each step every rank gets a neighbour's number; rank 0 gets 3.
-    expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 600 1800')
-  }, 4 * minute)
-})
+test('HPL with Open MPI, 4 ranks on one node, moved to another node, passes its residual checks', async () => {
+  const directory = await workDirectory()
+  const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: linpack, environment: { HPL_N: 2500, HPL_COUNT: systems, ...sharedCores } })
+  const node = await untilRunning(job)
+  const output = `${directory}/hpl-${job}/hpccoutf.txt`
+  await on(node, `timeout 120 sh -c 'until grep -q "Begin of HPL" ${output}; do sleep 0.2; done'; sleep 1`)
+  expect(await on(node, `tail -n 1 ${output}`)).not.toMatch(/End of HPC Challenge/)
+  expect(await move(job, node, 1)).not.toBe(node)
+  expect((await untilEnded(job, 300)).get('ExitCode')).toBe('0:0')
+  const results = await on('ctl', `cat ${output}`)
+  expect(results.match(/\.\.\.\.\.\. PASSED/g)).toHaveLength(systems)
+  expect(results).not.toMatch(/FAILED/)
+}, 8 * minute)
 
-describe('a job with everything a process can hold on to', () => {
+test('a job with everything a process can hold on to, saved three times and moved twice, ends with the same result as undisturbed', async () => {
   const steps = 60
-  let undisturbed: string
-  let moved: string
-  let nodes: string[]
+  const [plain, stinted] = [await workDirectory(), await workDirectory()]
+  const reference = await submit({ directory: plain, options: '--time=10', script: 'zoo.sh', environment: { STEPS: steps } })
+  const job = await submit({ directory: stinted, options: '--stint --time=10', script: 'zoo.sh', environment: { STEPS: steps } })
+  const first = await untilRunning(job)
+  await untilState(first, job, 'running')
+  await on(first, 'sleep 3')
+  for (let n = 0; n < 3; n++) await on(first, `stint checkpoint ${job} --keep-running && sleep 1`)
+  const second = await move(job, first, 1)
+  await on(second, 'sleep 2')
+  const third = await move(job, second, 2)
+  expect(second).not.toBe(first)
+  expect(third).not.toBe(second)
+  await untilEnded(reference, 120)
+  await untilEnded(job, 180)
+  const undisturbed = await on('ctl', `cat ${plain}/out.txt`)
+  expect(undisturbed).toMatch(/DONE \(60, 1830\)/)
+  expect(await on('ctl', `cat ${stinted}/out.txt`)).toBe(undisturbed)
+}, 6 * minute)
 
-  beforeAll(async () => {
-    const [plain, stinted] = [await workDirectory(), await workDirectory()]
-    const reference = await submit({ directory: plain, options: '--time=10', script: 'zoo.sh', environment: { STEPS: steps } })
-    const job = await submit({ directory: stinted, options: '--stint --time=10', script: 'zoo.sh', environment: { STEPS: steps } })
-    const first = await untilRunning(job)
-    await untilState(first, job, 'running')
-    await on(first, 'sleep 3')
-    for (let n = 0; n < 3; n++) await on(first, `stint checkpoint ${job} --keep-running && sleep 1`)
-    const second = await move(job, first, 1)
-    await on(second, 'sleep 2')
-    const third = await move(job, second, 2)
-    nodes = [first, second, third]
-    await untilEnded(reference, 120)
-    await untilEnded(job, 180)
-    undisturbed = await on('ctl', `cat ${plain}/out.txt`)
-    moved = await on('ctl', `cat ${stinted}/out.txt`)
-  }, 6 * minute)
-
-  test('is moved twice', () => {
-    expect(nodes[1]).not.toBe(nodes[0])
-    expect(nodes[2]).not.toBe(nodes[1])
-  })
-
-  test('ends with the same result as undisturbed', () => {
-    expect(undisturbed).toMatch(/DONE \(60, 1830\)/)
-    expect(moved).toBe(undisturbed)
-  })
-})
+test('the Allreduce checker with MPICH, 4 ranks on one node, moved to another node, finds every number right', async () => {
+  const directory = await workDirectory()
+  await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
+  const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600, RANKS: 4 } })
+  const node = await untilRunning(job)
+  await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
+  expect(await move(job, node, 1)).not.toBe(node)
+  expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
+  // Each step every rank gets a neighbour's number; rank 0 gets 3.
+  expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 600 1800')
+}, 4 * minute)

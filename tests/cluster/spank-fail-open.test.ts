@@ -1,16 +1,18 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, describe, expect } from '@jest/globals'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { cluster, leftovers, on, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, leftovers, on, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
 import { FakeDaemon, fakeDaemonLog as log } from '../support/fake-daemon.ts'
+import { testOnLanes } from '../support/lanes.ts'
 
 /** The Slurm plugin against a daemon that is absent, slow or faulty: the job must run, whole and with its own exit code. */
 
-const node = 'n3'
+/** Their daemons are stopped meanwhile. */
+const nodes = ['n2', 'n3', 'n4', 'n5']
 const minute = 60_000
 const withoutCheckpoints = 'stint: the daemon does not answer on this node; the job runs without checkpoints'
 
 /** Does something while a stand-in with this behaviour listens. */
-async function withDaemon<T>(behaviour: string, action: () => Promise<T>, ...words: string[]): Promise<T> {
+async function withDaemon<T>(node: string, behaviour: string, action: () => Promise<T>, ...words: string[]): Promise<T> {
   const daemon = await FakeDaemon.start(node, behaviour, ...words)
   try {
     return await action()
@@ -32,14 +34,14 @@ async function ended(job: number, directory: string, started: number): Promise<E
   return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), seconds: (Date.now() - started) / 1000, job }
 }
 
-async function run(body = '', options = ''): Promise<Ended> {
+async function run(node: string, body = ''): Promise<Ended> {
   const directory = await workDirectory()
   const started = Date.now()
-  return ended(await submit({ directory, options: `--stint --time=5 --nodelist=${node} ${options}`, script: script(body) }), directory, started)
+  return ended(await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script(body) }), directory, started)
 }
 
 /** Starts a job in the stand-in's sandbox; it has said "ready" then. */
-async function start(body: string): Promise<{ job: number; directory: string; started: number; end: () => Promise<Ended> }> {
+async function start(node: string, body: string): Promise<{ job: number; directory: string; started: number; end: () => Promise<Ended> }> {
   const directory = await workDirectory()
   const started = Date.now()
   const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script(body) })
@@ -47,61 +49,65 @@ async function start(body: string): Promise<{ job: number; directory: string; st
   return { job, directory, started, end: () => ended(job, directory, started) }
 }
 
-async function expectPlain(result: Ended, lines: string[]): Promise<void> {
+async function expectPlain(node: string, result: Ended, lines: string[]): Promise<void> {
   expect(result.exitCode).toBe('3:0')
   expect(result.out).toEqual([await on(node, 'readlink /proc/1/ns/pid'), 'fake='])
   expect(result.err).toEqual(lines)
-  await expectNothingLeft(result.job)
+  await expectNothingLeft(node, result.job)
 }
 
-async function expectInSandbox(result: Ended, exitCode: string): Promise<void> {
+async function expectInSandbox(node: string, result: Ended, exitCode: string): Promise<void> {
   expect(result.exitCode).toBe(exitCode)
   expect(result.out[0]).not.toBe(await on(node, 'readlink /proc/1/ns/pid'))
   expect(result.out[1]).toBe('fake=1')
-  await expectNothingLeft(result.job)
+  await expectNothingLeft(node, result.job)
 }
 
-async function expectNothingLeft(job: number): Promise<void> {
+async function expectNothingLeft(node: string, job: number): Promise<void> {
   await until('nothing is left behind', 5, async () => (await leftovers(node, job)) === '')
 }
 
-beforeAll(async () => { await cluster('daemon', node, 'stop') }, minute)
+beforeAll(async () => { await atOnce(nodes, async (node) => { await cluster('daemon', node, 'stop') }) }, minute)
+const test = testOnLanes(nodes)
+
 afterAll(async () => {
-  await on(node, `rm -f ${log}`)
-  await cluster('daemon', node, 'start')
+  await atOnce(nodes, async (node) => {
+    await on(node, `rm -f ${log}`)
+    await cluster('daemon', node, 'start')
+  })
 }, minute)
 
 describe('before the sandbox stands', () => {
-  test('without a socket the job runs plain, with one line about it', async () => {
+  test('without a socket the job runs plain, with one line about it', async (node) => {
     await on(node, 'rm -f /run/stint/sandbox.sock')
-    await expectPlain(await run(), [withoutCheckpoints])
+    await expectPlain(node, await run(node), [withoutCheckpoints])
   }, minute)
 
-  test('a stale socket nobody listens on is as none', async () => {
+  test('a stale socket nobody listens on is as none', async (node) => {
     await on(node, 'python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\'/run/stint/sandbox.sock\')"')
-    await expectPlain(await run(), [withoutCheckpoints])
+    await expectPlain(node, await run(node), [withoutCheckpoints])
   }, minute)
 
   for (const behaviour of ['silent', 'drip', 'closes', 'cut', 'garbage', 'endless', 'unknown', 'incomplete', 'dies-before-go']) {
-    test(`a daemon that is "${behaviour}": the job runs plain within 8 s`, async () => {
-      const result = await withDaemon(behaviour, () => run())
-      await expectPlain(result, [withoutCheckpoints])
+    test(`a daemon that is "${behaviour}": the job runs plain within 8 s`, async (node) => {
+      const result = await withDaemon(node, behaviour, () => run(node))
+      await expectPlain(node, result, [withoutCheckpoints])
       expect(result.seconds).toBeLessThan(8)
     }, minute)
   }
 
   for (const [behaviour, message] of [['refuse', 'not today%'], ['refuses-late', 'changed my mind']] as const) {
-    test(`a daemon that ${behaviour}: its reason is the only line`, async () => {
-      await expectPlain(await withDaemon(behaviour, () => run()), [`stint: ${message}`])
+    test(`a daemon that ${behaviour}: its reason is the only line`, async (node) => {
+      await expectPlain(node, await withDaemon(node, behaviour, () => run(node)), [`stint: ${message}`])
     }, minute)
   }
 
-  test('a mount that fails is named, and the job runs plain', async () => {
-    await expectPlain(await withDaemon('start', () => run(), 'hosts=/nonexistent'), ['stint: the sandbox could not be made: mount /etc/hosts: No such file or directory', withoutCheckpoints])
+  test('a mount that fails is named, and the job runs plain', async (node) => {
+    await expectPlain(node, await withDaemon(node, 'start', () => run(node), 'hosts=/nonexistent'), ['stint: the sandbox could not be made: mount /etc/hosts: No such file or directory', withoutCheckpoints])
   }, minute)
 
   for (const behaviour of ['park', 'parks-late']) {
-    test(`a daemon that says "${behaviour}": nothing is started, scancel ends the job at once`, async () => {
+    test(`a daemon that says "${behaviour}": nothing is started, scancel ends the job at once`, async (node) => {
       await using daemon = await FakeDaemon.start(node, behaviour)
       const directory = await workDirectory()
       const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
@@ -113,11 +119,11 @@ describe('before the sandbox stands', () => {
       expect(result.seconds).toBeLessThan(3)
       expect(result.out).toEqual([])
       expect(await daemon.heard()).toMatch(/^open version=1 step=batch job=\d+ uid=1001 gid=1001 pid=\d+ options= script=\/\S+$/m)
-      await expectNothingLeft(job)
+      await expectNothingLeft(node, job)
     }, minute)
   }
 
-  test('a parked job ends by the release with its status', async () => {
+  test('a parked job ends by the release with its status', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'park')
     const directory = await workDirectory()
     const started = Date.now()
@@ -127,7 +133,7 @@ describe('before the sandbox stands', () => {
     expect(await ended(job, directory, started)).toMatchObject({ exitCode: '9:0', out: [] })
   }, minute)
 
-  test('a job that has a checkpoint is not started afresh: it is held after 30 s', async () => {
+  test('a job that has a checkpoint is not started afresh: it is held after 30 s', async (node) => {
     const directory = await workDirectory()
     const job = await submit({ directory, options: `--stint --time=5 --hold --nodelist=${node}`, script: script() })
     await on('ctl', `mkdir /shared/stint/${job} && scontrol release ${job}`)
@@ -142,107 +148,107 @@ describe('before the sandbox stands', () => {
 })
 
 describe('once the sandbox stands', () => {
-  test('the daemon may die for good: the job ends with its own exit code', async () => {
-    await expectInSandbox(await withDaemon('dies-after-go', () => run('sleep 2')), '3:0')
+  test('the daemon may die for good: the job ends with its own exit code', async (node) => {
+    await expectInSandbox(node, await withDaemon(node, 'dies-after-go', () => run(node, 'sleep 2')), '3:0')
   }, minute)
 
-  test('a guard whose daemon came back says who it is', async () => {
+  test('a guard whose daemon came back says who it is', async (node) => {
     const first = await FakeDaemon.start(node, 'start')
-    const job = await start('echo ready; sleep 6')
+    const job = await start(node, 'echo ready; sleep 6')
     await first[Symbol.asyncDispose]()
     await using second = await FakeDaemon.start(node, 'start')
     await second.untilHeard(/^attach version=1 mode=start job=\d+ uid=1001 .*state=running$/m)
-    await expectInSandbox(await job.end(), '3:0')
+    await expectInSandbox(node, await job.end(), '3:0')
     expect(await second.heard()).toMatch(/^exit status=768$/m)
   }, minute)
 
-  test('a signal that is not answered is delivered after a second, to the script alone as without us', async () => {
+  test('a signal that is not answered is delivered after a second, to the script alone as without us', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'mute')
-    const job = await start('trap "echo term; exit 4" TERM; echo ready; for i in $(seq 100); do sleep 0.1; done')
+    const job = await start(node, 'trap "echo term; exit 4" TERM; echo ready; for i in $(seq 100); do sleep 0.1; done')
     await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
     const result = await job.end()
-    await expectInSandbox(result, '4:0')
+    await expectInSandbox(node, result, '4:0')
     expect(result.out.slice(2)).toEqual(['ready', 'term'])
     expect(await daemon.heard()).toMatch(/signal number=15 scope=task$/m)
   }, minute)
 
-  test.each([['drop number=15', '3:0', ['ready']], ['unknown', '4:0', ['ready', 'term']]])('a daemon that must look first has the time to, but not for ever: %s', async (word, exitCode, out) => {
+  for (const [word, exitCode, out] of [['drop number=15', '3:0', ['ready']], ['unknown', '4:0', ['ready', 'term']]] as const) test(`a daemon that must look first has the time to, but not for ever: ${word}`, async (node) => {
     await using daemon = await FakeDaemon.start(node, 'looks')
-    const job = await start('trap "echo term; exit 4" TERM; echo ready; for i in $(seq 200); do sleep 0.1; done')
+    const job = await start(node, 'trap "echo term; exit 4" TERM; echo ready; for i in $(seq 200); do sleep 0.1; done')
     await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
     await daemon.untilHeard(/signal number=15 scope=task$/m)
     await sleep(3000)
     expect(await on('ctl', `cat ${job.directory}/out.txt`)).not.toMatch(/term/)
     daemon.say(word)
     const result = await job.end()
-    await expectInSandbox(result, exitCode)
+    await expectInSandbox(node, result, exitCode)
     expect(result.out.slice(2)).toEqual(out)
   }, minute)
 
-  test('an answer that comes too late does not deliver the signal twice', async () => {
-    const result = await withDaemon('late', async () => {
-      const job = await start('trap "echo usr2" USR2; echo ready; for i in $(seq 40); do sleep 0.1; done')
+  test('an answer that comes too late does not deliver the signal twice', async (node) => {
+    const result = await withDaemon(node, 'late', async () => {
+      const job = await start(node, 'trap "echo usr2" USR2; echo ready; for i in $(seq 40); do sleep 0.1; done')
       await on('ctl', `scancel --signal=USR2 --batch ${job.job}`)
       return job.end()
     })
     expect(result.out.slice(2)).toEqual(['ready', 'usr2'])
-    await expectInSandbox(result, '3:0')
+    await expectInSandbox(node, result, '3:0')
   }, minute)
 
-  test('the doorbell is for the daemon: a silent one lets no USR1 kill the script', async () => {
+  test('the doorbell is for the daemon: a silent one lets no USR1 kill the script', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'mute')
-    const job = await start('echo ready; sleep 3')
+    const job = await start(node, 'echo ready; sleep 3')
     await on('ctl', `scancel --signal=USR1 --batch ${job.job}`)
     await daemon.untilHeard(/signal number=10 scope=task/)
-    await expectInSandbox(await job.end(), '3:0')
+    await expectInSandbox(node, await job.end(), '3:0')
   }, minute)
 
-  test('what the daemon drops is not delivered', async () => {
+  test('what the daemon drops is not delivered', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'drops')
-    const job = await start('echo ready; sleep 3')
+    const job = await start(node, 'echo ready; sleep 3')
     await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
     await daemon.untilHeard(/signal number=15/)
-    await expectInSandbox(await job.end(), '3:0')
+    await expectInSandbox(node, await job.end(), '3:0')
   }, minute)
 
-  test('root killed while held keeps the sandbox until the release; unhold ends it with the status of root', async () => {
+  test('root killed while held keeps the sandbox until the release; unhold ends it with the status of root', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'start')
     for (const [last, exitCode] of [['release status=0', '0:0'], ['unhold', '0:9']] as const) {
-      const job = await start('echo ready; sleep 60')
+      const job = await start(node, 'echo ready; sleep 60')
       daemon.say('hold')
       await daemon.untilHeard(/^held$/m)
       await on(node, 'pkill -KILL -u alice -f "^stint-init root"; pkill -KILL -u alice -f slurm_script')
       await daemon.untilHeard(/^killed$/m)
       expect(await on('ctl', `squeue -h -j ${job.job} -o %T`)).toBe('RUNNING')
       daemon.say(last)
-      await expectInSandbox(await job.end(), exitCode)
+      await expectInSandbox(node, await job.end(), exitCode)
       await on(node, `: > ${log}`)
     }
   }, minute)
 
-  test('a root that ends soon after a restore, or while the daemon wants to know, is asked about: the daemon says what that was, silence and a lost daemon mean the end', async () => {
+  test('a root that ends soon after a restore, or while the daemon wants to know, is asked about: the daemon says what that was, silence and a lost daemon mean the end', async (node) => {
     for (const [settle, answer, exitCode] of [['restored settle=60', 'end', '3:0'], ['settle seconds=60', 'again\nrelease status=1', '1:0'], ['settle seconds=60', '', '3:0'], ['restored settle=60', undefined, '3:0']] as const) {
       const daemon = await FakeDaemon.start(node, 'start')
       try {
-        const job = await start('echo ready; while [ ! -e go ]; do sleep 0.1; done')
+        const job = await start(node, 'echo ready; while [ ! -e go ]; do sleep 0.1; done')
         daemon.say(settle)
         await on('ctl', `sleep 0.5; touch ${job.directory}/go`)
         await daemon.untilHeard(/^ended status=768$/m)
         if (answer === undefined) await daemon[Symbol.asyncDispose]()
         else if (answer !== '') daemon.say(answer)
-        await expectInSandbox(await job.end(), exitCode)
+        await expectInSandbox(node, await job.end(), exitCode)
       } finally {
         await daemon[Symbol.asyncDispose]()
       }
     }
   }, 2 * minute)
 
-  test('a guard that is killed takes the whole sandbox with it', async () => {
-    const result = await withDaemon('start', async () => {
-      const job = await start('echo ready; setsid sleep 60 & sleep 60')
+  test('a guard that is killed takes the whole sandbox with it', async (node) => {
+    const result = await withDaemon(node, 'start', async () => {
+      const job = await start(node, 'echo ready; setsid sleep 60 & sleep 60')
       await on(node, 'pkill -KILL -f "^stint-init guard"')
       return job.end()
     })
-    await expectInSandbox(result, '0:9')
+    await expectInSandbox(node, result, '0:9')
   }, minute)
 })
