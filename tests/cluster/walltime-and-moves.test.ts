@@ -1,8 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from '@jest/globals'
-import { fixtures, move, on, submit, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { fixtures, move, numbers, on, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { endHog, submitHog } from '../support/hog.ts'
 import { testOnLanes } from '../support/lanes.ts'
+
+/** Programs of many kinds, moved by their walltime and by request; at the same time, as on a cluster that has work. */
 
 const minute = 60_000
 const linpack = readFileSync(join(import.meta.dirname, '..', '..', 'slurm-scripts', 'examples', 'hpl.sh'), 'utf8')
@@ -12,7 +15,40 @@ const systems = 8
 /** Ranks that wait make room for those that compute: the machine below the virtual nodes has fewer cores than they say. */
 const sharedCores = { OMPI_MCA_mpi_yield_when_idle: 1 }
 
-const test = testOnLanes(['one', 'two'])
+const test = testOnLanes(['one', 'two', 'three', 'four'])
+
+test('a script that counts crosses three stints on three nodes under one job id, prints every number once, to its output and through tee, runs its trap, and ends with its own exit code', async () => {
+  /** Half-second steps: more than two minutes of work in one-minute allocations. */
+  const count = 230
+  const directory = await workDirectory()
+  const job = await submit({ directory, options: '--stint --time=1', script: 'count.sh', environment: { COUNT: count } })
+  const nodes: string[] = []
+  for (let restarts = 0; restarts < 3; restarts++) {
+    nodes.push(await untilRunning(job, restarts, 150))
+    await on('ctl', `scontrol update jobid=${job} excnodelist=${nodes.join(',')}`).catch(() => undefined)
+    if (restarts < 2) {
+      await until(`stint ${restarts + 1} has ended`, 120, async () => (await showJob(job)).get('JobState') === 'PENDING')
+      await on('ctl', `scontrol update jobid=${job} excnodelist=${nodes.join(',')}`)
+    }
+  }
+  const fields = await untilEnded(job, 120)
+  expect(new Set(nodes).size).toBe(3)
+  expect(['Restarts', 'JobState', 'ExitCode'].map((name) => fields.get(name))).toEqual(['2', 'FAILED', '7:0'])
+  expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(`${numbers(count)}\ntrap ran`)
+  expect(await on('ctl', `cat ${directory}/count.txt`)).toBe(numbers(count))
+}, 7 * minute)
+
+test('a job with 2 GB of resident memory is sealed before its walltime with the default margins, and ends right on another node', async () => {
+  const hog = await submitHog(2000, 1)
+  const saved = await until('the hog is saved', 90, async () => {
+    const run = await status(hog.node, hog.job)
+    return run?.checkpoints.some((c) => c.state === 'requeued') === true ? run : undefined
+  })
+  await on('ctl', `scontrol update jobid=${hog.job} excnodelist=${hog.node}`)
+  const fields = await endHog(hog)
+  expect(saved.events.find((event) => event.kind === 'sealed')?.at).toBeLessThan(hog.walltimeEndsAt)
+  expect(fields.get('BatchHost')).not.toBe(hog.node)
+}, 5 * minute)
 
 test('HPL with Open MPI, 4 ranks on one node, moved to another node, passes its residual checks', async () => {
   const directory = await workDirectory()
