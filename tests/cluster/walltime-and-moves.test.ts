@@ -39,8 +39,8 @@ test('a script that counts crosses three stints on three nodes under one job id,
 }, 7 * minute)
 
 test('a job with 2 GB of resident memory is sealed before its walltime with the default margins, and ends right on another node', async () => {
-  const hog = await submitHog(2000, 1)
-  const saved = await until('the hog is saved', 90, async () => {
+  const hog = await submitHog(2000, 2)
+  const saved = await until('the hog is saved', 150, async () => {
     const run = await status(hog.node, hog.job)
     return run?.checkpoints.some((c) => c.state === 'requeued') === true ? run : undefined
   })
