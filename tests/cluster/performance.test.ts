@@ -14,7 +14,7 @@ const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].joi
 const morePrograms = 20
 
 /** Rounds of both variants, by turns. Of each the least counts: what else a machine does only ever adds to it. */
-const rounds = 4
+const rounds = 3
 
 /**
  * Makes the hypervisor give its memory back first: page cache that is touched for the first time runs at a fifth of the

@@ -17,7 +17,7 @@ export async function submitHog(megabytes: number, time: number, more = ''): Pro
   const job = await submit({ directory, options: `--stint --time=${time} --mem=${megabytes + 500} ${more}`, script })
   const node = await untilRunning(job)
   const { walltimeEndsAt } = await untilState(node, job, 'running')
-  await until('the memory is filled', 60, async () => (await on('ctl', `cat ${directory}/out.txt`)).startsWith('ready'))
+  await until('the memory is filled', 120, async () => (await on('ctl', `cat ${directory}/out.txt`)).startsWith('ready'))
   return { job, node, directory, walltimeEndsAt: walltimeEndsAt ?? NaN }
 }
 
