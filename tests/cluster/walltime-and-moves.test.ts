@@ -15,7 +15,7 @@ const systems = 8
 /** Ranks that wait make room for those that compute: the machine below the virtual nodes has fewer cores than they say. */
 const sharedCores = { OMPI_MCA_mpi_yield_when_idle: 1 }
 
-const test = testOnLanes(['one', 'two'])
+const test = testOnLanes(['one', 'two', 'three'])
 
 test('a script that counts crosses three stints on three nodes under one job id, prints every number once, to its output and through tee, runs its trap, and ends with its own exit code', async () => {
   /** Half-second steps: more than two minutes of work in one-minute allocations. */
@@ -71,6 +71,18 @@ test('a job with everything a process can hold on to, saved three times and move
   expect(await on('ctl', `cat ${stinted}/out.txt`)).toBe(undisturbed)
 }, 6 * minute)
 
+test('the Allreduce checker with MPICH, 4 ranks on one node, moved to another node, finds every number right', async () => {
+  const directory = await workDirectory()
+  await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
+  const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600, RANKS: 4 } })
+  const node = await untilRunning(job)
+  await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
+  expect(await move(job, node, 1)).not.toBe(node)
+  expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
+  // Each step every rank gets a neighbour's number; rank 0 gets 3.
+  expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 600 1800')
+}, 4 * minute)
+
 test('HPL with Open MPI, 4 ranks on one node, moved to another node, passes its residual checks', async () => {
   const directory = await workDirectory()
   const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: linpack, environment: { HPL_N: 2500, HPL_COUNT: systems, ...sharedCores } })
@@ -84,15 +96,3 @@ test('HPL with Open MPI, 4 ranks on one node, moved to another node, passes its 
   expect(results.match(/\.\.\.\.\.\. PASSED/g)).toHaveLength(systems)
   expect(results).not.toMatch(/FAILED/)
 }, 8 * minute)
-
-test('the Allreduce checker with MPICH, 4 ranks on one node, moved to another node, finds every number right', async () => {
-  const directory = await workDirectory()
-  await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
-  const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600, RANKS: 4 } })
-  const node = await untilRunning(job)
-  await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
-  expect(await move(job, node, 1)).not.toBe(node)
-  expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
-  // Each step every rank gets a neighbour's number; rank 0 gets 3.
-  expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 600 1800')
-}, 4 * minute)
