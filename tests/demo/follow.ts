@@ -65,14 +65,17 @@ async function watchStint(options: FollowOptions, number: number, fields: Fields
   const { job, timeline, signal } = options
   const node = fields.get('BatchHost') ?? ''
   const where = (await nodesOf(job)).join(', ')
+  const since = new Date(fields.get('StartTime') ?? '').getTime()
   let run: RunJson | undefined
+  let said: string | undefined
   for (let now = fields; ; now = await showJob(job)) {
     if (now.get('JobState') !== 'RUNNING' || Number(now.get('Restarts')) !== number - 1) return now
-    if (run?.state !== 'running') {
+    if (said === undefined) {
       run = await status(node, job)
-      if (run?.state === 'running') timeline.add(`stint ${number}`, number === 1 ? `runs on ${where}` : continued(run, where))
+      said = beginning(run, where, number, since)
+      if (said !== undefined) timeline.add(`stint ${number}`, said)
     } else {
-      const left = ((run.walltimeEndsAt ?? 0) - Date.now()) / 1000
+      const left = ((run?.walltimeEndsAt ?? 0) - Date.now()) / 1000
       timeline.now(`stint ${number}`, `runs on ${where}, walltime ends in ${minutes(left)}`)
     }
     await sleep(500, undefined, { signal })
@@ -86,9 +89,13 @@ async function settled(fields: Fields, job: number, signal: AbortSignal): Promis
   return now
 }
 
-function continued(run: RunJson, where: string): string {
-  const detail = run.events.findLast((event) => event.kind === 'restored')?.detail
-  return `continues on ${where} from checkpoint ${String(detail?.['checkpoint'])}, restored in ${seconds(Number(detail?.['seconds']))}`
+/** How the stint that began at `since` goes on; undefined until it does. */
+function beginning(run: RunJson | undefined, where: string, number: number, since: number): string | undefined {
+  if (run?.state !== 'running') return undefined
+  if (number === 1) return `runs on ${where}`
+  // Its node may have had this job before.
+  const detail = run.events.findLast((event) => event.kind === 'restored' && event.at >= since)?.detail
+  return detail && `continues on ${where} from checkpoint ${String(detail['checkpoint'])}, restored in ${seconds(Number(detail['seconds']))}`
 }
 
 /** The checkpoint that ended a stint, by the node that made it and by the store. @throws Error when there is none */
