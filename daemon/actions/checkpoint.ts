@@ -54,7 +54,10 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
   const members = await membersOf(context, sandbox)
   const observations = await atAll(members, (member) => member.observe())
-  assertNoObstacles(observations.flatMap((o) => o.obstacles))
+  const obstacles = observations.flatMap((o) => o.obstacles)
+  // What a payload leaves behind for a moment when it ends is no obstacle.
+  if (obstacles.length > 0 && !rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_NOT_RUNNING', `job ${sandbox.run.job_id} has just ended`)
+  assertNoObstacles(obstacles)
   const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)
   assertWithinQuota(context, sandbox, bytes)
   context.store.assertUsable(bytes)

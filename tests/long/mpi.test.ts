@@ -42,12 +42,11 @@ test('an MPICH job of 4 nodes is saved three times, moves twice, and gets every 
 describe('a script with several mpirun calls', () => {
   test('is saved in the middle of each, moves, and ends with every result right', async () => {
     const directory = await buildChecker(['mpich', 'openmpi'])
-    const steps = 300
-    const call = (flavour: Flavour, name: string, options = ''): string => `mpirun.${flavour} ${options} ./allreduce.${flavour} ${steps} 512 5000 >>${name}.txt 2>>${name}.err || exit 1`
+    const call = (flavour: Flavour, name: string, options = ''): string => `mpirun.${flavour} ${options} ./allreduce.${flavour} 1000000 512 5000 ${name}.end >>${name}.txt 2>>${name}.err || exit 1`
     const script = [
       '#!/bin/bash', sharedCores,
       call('mpich', 'first'), call('openmpi', 'second', '-n 3 --map-by node'), call('mpich', 'third', '-n 4 -ppn 2'),
-      `${call('mpich', 'left', '-n 2 -ppn 1')} &`, `${call('openmpi', 'right', '-n 4')} &`, 'wait %1 && wait %2', 'exit $?', '',
+      `${call('mpich', 'left', '-n 2 -ppn 1')} & left=$!`, `${call('openmpi', 'right', '-n 4')} & right=$!`, 'wait $left && wait $right', 'exit $?', '',
     ].join('\n')
     const job = await submit({ directory, options: '--stint --time=20 -N 2 --ntasks-per-node=2', script })
     let nodes = [await untilRunning(job)]
@@ -58,12 +57,17 @@ describe('a script with several mpirun calls', () => {
     for (const name of ['first', 'second', 'third']) {
       await until(`${name} is under way`, 60, stepIn(name))
       nodes = await moveOff({ job }, nodes[0] ?? '', [nodes[1] ?? ''], ++restarts)
+      await on('ctl', `touch ${directory}/${name}.end`, { user: 'alice' })
     }
     await until('both are under way', 60, async () => (await stepIn('left')()) && (await stepIn('right')()))
     await on(nodes[0] ?? '', `stint checkpoint ${job} --keep-running`)
     nodes = await moveOff({ job }, nodes[0] ?? '', nodes, ++restarts)
+    await on('ctl', `touch ${directory}/left.end ${directory}/right.end`, { user: 'alice' })
     expect((await untilEnded(job, 180)).get('ExitCode')).toBe('0:0')
-    for (const [name, count] of Object.entries(ranks)) expect(await on('ctl', `grep DONE ${directory}/${name}.txt`)).toBe(`DONE ${steps} ${steps * (count - 1)}`)
+    for (const [name, count] of Object.entries(ranks)) {
+      const done = await on('ctl', `grep DONE ${directory}/${name}.txt`)
+      expect(done).toBe(doneLine({ steps: Number(done.split(' ')[1]), ranks: count }))
+    }
     await expectNothingLeft(allNodes, job)
   }, 10 * minute)
 })

@@ -46,7 +46,7 @@ export async function untilFurther(job: MpiJob, seconds = 120): Promise<void> {
 }
 
 /** What the checker must say at its end: each step rank 0 gets the number of the rank before it. */
-export function doneLine({ steps, ranks }: MpiJob): string {
+export function doneLine({ steps, ranks }: Pick<MpiJob, 'steps' | 'ranks'>): string {
   return `DONE ${steps} ${steps * (ranks - 1)}`
 }
 
