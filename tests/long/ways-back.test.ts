@@ -111,7 +111,7 @@ const scenarios = {
     const started = await start(counter('kill -SEGV $$'), '--nodelist=n1')
     await savedTwice(started)
     await touch(started, 'crash')
-    const comment = await untilHeld(started.job, 60)
+    const comment = await untilHeld(started.job, 150)
     const tried = await codes(started.job)
     const restarts = (await showJob(started.job)).get('Restarts')
     await on('ctl', `rm ${started.directory}/crash && touch ${started.directory}/go && scontrol release ${started.job}`)
