@@ -12,7 +12,7 @@ const jobCount = 12
 /** A crash is answered at once only when the batch job began more than so many seconds before (tests/cluster/README.md). */
 const settleSeconds = 22
 /** Long enough to be running in the last crash. */
-const steps = 700
+const steps = 1100
 const program = (pause: number): string => `python3 ${fixtures}/programs/files.py ${steps} ${pause}`
 
 interface Run { readonly job: number; readonly directory: string }
