@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, expect, test } from '@jest/globals'
-import { fixtures, on, showJob, status, submit, until, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { fixtures, on, showJob, status, submit, tryOn, until, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 /** How late the walltime checkpoint begins, and whether ever too late, over jobs of all sizes. */
 
@@ -18,16 +18,18 @@ const lessons = 3
 
 interface Outcome { megabytes: number; secondsBeforeLimit: number; tookSeconds: number; state: string }
 
-async function hog(megabytes: number, time: number, node = '--exclude=n4,n5'): Promise<number> {
-  return submit({
-    directory: await workDirectory(), options: `--stint --time=${time} --mem=${megabytes + 250} ${node}`, script: `#!/bin/bash\npython3 ${fixtures}/programs/hog.py ${megabytes} end\n`,
+async function hog(megabytes: number, time: number, node = '--exclude=n4,n5'): Promise<{ job: number; directory: string }> {
+  const directory = await workDirectory()
+  const job = await submit({
+    directory, options: `--stint --time=${time} --mem=${megabytes + 250} ${node}`, script: `#!/bin/bash\npython3 ${fixtures}/programs/hog.py ${megabytes} end\n`,
   })
+  return { job, directory }
 }
 
 /** A node learns what its store takes, from a small job and a large one. */
 async function learn(node: string): Promise<void> {
   await Promise.all([100, 1500].map(async (megabytes) => {
-    const job = await hog(megabytes, 10, `--nodelist=${node}`)
+    const { job } = await hog(megabytes, 10, `--nodelist=${node}`)
     for (let n = 0; n < lessons; n++) {
       await untilRunning(job, n)
       await untilState(node, job, 'running')
@@ -39,10 +41,11 @@ async function learn(node: string): Promise<void> {
 }
 
 async function untilWalltime(megabytes: number): Promise<Outcome> {
-  const job = await hog(megabytes, 1)
+  const { job, directory } = await hog(megabytes, 1)
   const node = await untilRunning(job, 0, 300)
   const limit = Date.parse(`${(await showJob(job)).get('EndTime') ?? ''}Z`)
   const checkpoint = await until(`job ${job} of ${megabytes} MB is saved`, 120, async () => (await status(node, job))?.checkpoints.find((c) => ['requeued', 'aborted'].includes(c.state)))
+    .catch(async (error: unknown) => { throw new Error(`${(error as Error).message}\n${(await tryOn(node, `scontrol show job ${job}; stint status ${job}; cat ${directory}/*.txt`)).stdout}`) })
   await on('ctl', `scancel ${job}`)
   return { megabytes, secondsBeforeLimit: (limit - checkpoint.startedAt) / 1000, tookSeconds: checkpoint.frozenMs / 1000, state: checkpoint.state }
 }
@@ -61,13 +64,15 @@ beforeAll(async () => {
     await sleep(n * pauseSeconds * 1000)
     return untilWalltime(megabytes)
   })
-  outcomes.push(...(await Promise.all(running)))
+  const settled = await Promise.allSettled(running)
+  outcomes.push(...settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])))
   console.log([
     'MB, seconds from the freeze to the limit, seconds the checkpoint took:',
     ...outcomes.map((o) => `${o.megabytes} ${o.secondsBeforeLimit.toFixed(2)} ${o.tookSeconds.toFixed(2)}`),
     `left over at the limit, quartiles: ${quartiles(outcomes.map((o) => o.secondsBeforeLimit - o.tookSeconds))}`,
     `earlier than 1.5 times the time it took and 3 s: ${outcomes.filter(isEarly).length} of ${outcomes.length}`,
   ].join('\n'))
+  await Promise.all(running)
 }, 15 * minute)
 
 function isEarly(o: Outcome): boolean {
