@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import pLimit from 'p-limit'
 import type { Logger } from 'pino'
 import ssh2 from 'ssh2'
 import { readAnswer } from '../core/answer.ts'
@@ -61,6 +62,12 @@ interface Kept {
 /** Between tries to bring a request on its way, milliseconds. */
 const pause = 500
 
+/**
+ * Handshakes under way at once. Each costs this daemon tens of milliseconds of processor time, and all that are begun share it:
+ * of many none would be through within `cluster.connect_timeout_seconds`.
+ */
+const handshakes = 16
+
 /** A file that is not there has no keys. @throws StintError E_PEER */
 async function readKnownHosts(node: string, path: string): Promise<string> {
   try {
@@ -82,6 +89,7 @@ export class Peers implements Disposable {
   readonly #addressOf: AddressOf
   readonly #kept = new Map<string, Kept>()
   readonly #closing = new AbortController()
+  readonly #handshakes = pLimit(handshakes)
 
   constructor(settings: PeerSettings, log: Logger, addressOf: AddressOf = (node) => Promise.resolve(node)) {
     this.#settings = settings
@@ -191,7 +199,8 @@ export class Peers implements Disposable {
     const { keyPath, port, user, connectTimeoutSeconds, deadAfterSeconds } = this.#settings
     const host = await this.#addressOf(node)
     const known = await this.#knownHost(node, host)
-    const connection = await PeerConnection.open({ node, host, port, user, known, key: { path: keyPath, text: await this.#readKey(node) }, connectTimeoutSeconds, deadAfterSeconds }, this.#closing.signal)
+    const key = { path: keyPath, text: await this.#readKey(node) }
+    const connection = await this.#handshakes(async () => PeerConnection.open({ node, host, port, user, known, key, connectTimeoutSeconds, deadAfterSeconds }, this.#closing.signal))
     this.#log.debug({ node, host }, 'peer connected')
     return connection
   }
