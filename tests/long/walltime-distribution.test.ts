@@ -12,7 +12,7 @@ const sorted = Array.from({ length: jobs }, (_, n) => Math.round(smallest * (lar
 /** Large and small by turns: what runs at the same time must fit into the machine below the virtual nodes. */
 const sizes = Array.from({ length: jobs }, (_, n) => sorted[(n * 7) % jobs] ?? smallest)
 /** Between two submissions: not all limits are over at once. */
-const pauseSeconds = 5
+const pauseSeconds = 12
 /** Checkpoints of each size that a node makes before, so that there is something to predict from. */
 const lessons = 3
 
