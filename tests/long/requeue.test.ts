@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { cluster, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cluster, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 /** Counts until the file `go` is there. */
@@ -36,6 +36,29 @@ describe('slurmctld is away', () => {
     expect((await showJob(job)).get('Restarts')).toBe('1')
     expect(await endCounter(job, directory)).toBe('3:0')
   }, 4 * minute)
+})
+
+describe('scancel in the middle of a restore', () => {
+  test('ends the job: what is killed then is no failed restore, and nothing puts the job back into the queue', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script })
+    await untilRunning(job)
+    await untilState('n5', job, 'running')
+    await on('n5', `stint checkpoint ${job}`)
+    const slow = `#!/bin/bash\nif [ "$1" = restore ]; then mkdir ${directory}/restoring; sleep 10; fi\nexec /usr/sbin/criu.real "$@"\n`
+    await on('n5', 'cat >/usr/sbin/criu.new && chmod 755 /usr/sbin/criu.new && ln /usr/sbin/criu /usr/sbin/criu.real && mv /usr/sbin/criu.new /usr/sbin/criu', { input: slow })
+    try {
+      await until('CRIU restores', 60, async () => (await tryOn('ctl', `ls ${directory}/restoring`)).exitCode === 0)
+      await on('ctl', `scancel ${job}`, { user: 'alice' })
+      expect((await untilEnded(job, 30)).get('JobState')).toBe('CANCELLED')
+    } finally {
+      await on('n5', 'mv /usr/sbin/criu.real /usr/sbin/criu')
+    }
+    await until('nothing is left behind', 20, async () => (await leftovers('n5', job)) === '')
+    const fields = await showJob(job)
+    expect([fields.get('JobState'), fields.get('Restarts')]).toEqual(['CANCELLED', '1'])
+    expect((await status('n5', job))?.events.filter(({ kind }) => kind === 'restore-failed' || kind === 'way-on') ?? []).toEqual([])
+  }, 3 * minute)
 })
 
 describe('a job that Slurm may not requeue', () => {
