@@ -31,6 +31,12 @@ const fixedSeconds = 0.3
 /** A checkpoint is compared with so many of the nearest size: small ones are all fixed cost, large ones all rate. */
 const neighbours = 9
 
+/**
+ * What was so many times smaller tells of the fixed cost, not of the rate: five seconds that a few megabytes of a run over many
+ * nodes took would make an hour of some gigabytes.
+ */
+const farSmaller = 10
+
 /** With fewer the spread is unknown; the prediction itself stands in for it. */
 const enough = 3
 
@@ -45,9 +51,10 @@ export function predict(bytes: number, measured: readonly Measurement[], rules: 
   const model = (size: number): number => fixedSeconds + size / rules.assumedBytesPerSecond
   const distance = (one: Measurement): number => Math.abs(Math.log((one.bytes + 1) / (bytes + 1)))
   const nearest = measured.toSorted((a, b) => distance(a) - distance(b)).slice(0, neighbours)
-  const scaled = nearest.map((one) => (one.seconds / model(one.bytes)) * model(bytes))
+  const tellsRate = (one: Measurement): boolean => one.bytes * farSmaller >= bytes
+  const scaled = nearest.map((one) => (tellsRate(one) ? (one.seconds / model(one.bytes)) * model(bytes) : model(bytes) + Math.max(0, one.seconds - model(one.bytes))))
   const seconds = scaled.length === 0 ? model(bytes) : median(scaled)
-  const spreadSeconds = scaled.length < enough ? seconds : median(scaled.map((one) => Math.abs(one - seconds)))
+  const spreadSeconds = nearest.filter(tellsRate).length < enough ? seconds : median(scaled.map((one) => Math.abs(one - seconds)))
   return { bytes, seconds, spreadSeconds, measured: scaled.length }
 }
 

@@ -18,6 +18,7 @@ export async function submitHog(megabytes: number, time: number, more = ''): Pro
   const node = await untilRunning(job)
   const { walltimeEndsAt } = await untilState(node, job, 'running')
   await until('the memory is filled', 120, async () => (await on('ctl', `cat ${directory}/out.txt`)).startsWith('ready'))
+    .catch(async (error: unknown) => { await on('ctl', `scancel ${job}`); throw error })
   return { job, node, directory, walltimeEndsAt: walltimeEndsAt ?? NaN }
 }
 

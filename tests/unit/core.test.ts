@@ -120,6 +120,12 @@ describe('the deadline', () => {
     expect(predict(2e9, [...small, ...large], rules).seconds).toBeCloseTo(20, 0)
   })
 
+  test('takes what far smaller ones took beyond the assumed rate for fixed cost, and doubts the rate', () => {
+    const { seconds, spreadSeconds } = predict(2e9, times(45e6, 6.9, 4.7, 5, 3.2, 4.6), rules)
+    expect(seconds).toBeCloseTo(predict(2e9, [], rules).seconds + 4.7 - predict(45e6, [], rules).seconds)
+    expect(spreadSeconds).toBe(seconds)
+  })
+
   test('with fewer than three measurements takes the prediction for its spread', () => {
     expect(predict(1e9, times(1e9, 5, 5), rules)).toMatchObject({ seconds: 5, spreadSeconds: 5 })
   })
