@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, nodesOf, on, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
+import { cluster, leftovers, nodesOf, on, putCriuBack, replaceCriu, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
 import { buildChecker, doneLine, submitChecker, untilFurther, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** Something breaks while a job of 3 nodes is saved: it goes on with right results, or is restored with right results, and never runs by halves. */
@@ -62,13 +62,13 @@ describe('CRIU fails on one member', () => {
   test('the checkpoint is given up on all, the reason names the node, the job goes on', async () => {
     const found = await subject()
     const { job, coordinator, other } = found
-    await on(other, 'mv /usr/sbin/criu /usr/sbin/criu.away; printf "#!/bin/sh\\nexit 1\\n" >/usr/sbin/criu; chmod 755 /usr/sbin/criu')
+    await replaceCriu(other, '#!/bin/sh\nexit 1\n')
     try {
       const refused = await tryOn(coordinator, `stint checkpoint ${job.job}`)
       expect(refused.exitCode).not.toBe(0)
       expect(refused.stderr).toMatch(new RegExp(`member 1 on ${other}`))
     } finally {
-      await on(other, 'mv /usr/sbin/criu.away /usr/sbin/criu')
+      await putCriuBack(other)
     }
     await untilFurther(job)
     await on(coordinator, `stint checkpoint ${job.job}`)
@@ -82,7 +82,7 @@ describe('CRIU cannot restore one member', () => {
     const { job, coordinator, other } = found
     await on('ctl', 'scontrol update nodename=n4,n5 state=drain reason=test')
     await on(coordinator, `stint checkpoint ${job.job}`)
-    await on(other, 'mv /usr/sbin/criu /usr/sbin/criu.away; printf "#!/bin/sh\\nexit 1\\n" >/usr/sbin/criu; chmod 755 /usr/sbin/criu')
+    await replaceCriu(other, '#!/bin/sh\nexit 1\n')
     try {
       await until('it waits', 30, async () => (await showJob(job.job)).get('JobState') === 'PENDING')
       await on('ctl', `scontrol update jobid=${job.job} nodelist=`)
@@ -91,7 +91,7 @@ describe('CRIU cannot restore one member', () => {
       const node = await untilRunning(job.job, 2)
       await untilState(node, job.job, 'running')
     } finally {
-      await on(other, 'mv /usr/sbin/criu.away /usr/sbin/criu')
+      await putCriuBack(other)
     }
     expect(await nodesOf(job.job)).not.toContain(other)
     expect(await on('ctl', `cat ${job.directory}/err.txt`)).toMatch(new RegExp(`could not be restored on ${coordinator}: [^]*member 1 on ${other}[^]*another node is tried`))

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cluster, leftovers, on, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 /** Counts until the file `go` is there. */
@@ -46,13 +46,13 @@ describe('scancel in the middle of a restore', () => {
     await untilState('n5', job, 'running')
     await on('n5', `stint checkpoint ${job}`)
     const slow = `#!/bin/bash\nif [ "$1" = restore ]; then mkdir ${directory}/restoring; sleep 10; fi\nexec /usr/sbin/criu.real "$@"\n`
-    await on('n5', 'cat >/usr/sbin/criu.new && chmod 755 /usr/sbin/criu.new && ln /usr/sbin/criu /usr/sbin/criu.real && mv /usr/sbin/criu.new /usr/sbin/criu', { input: slow })
+    await replaceCriu('n5', slow)
     try {
       await until('CRIU restores', 60, async () => (await tryOn('ctl', `ls ${directory}/restoring`)).exitCode === 0)
       await on('ctl', `scancel ${job}`, { user: 'alice' })
       expect((await untilEnded(job, 30)).get('JobState')).toBe('CANCELLED')
     } finally {
-      await on('n5', 'mv /usr/sbin/criu.real /usr/sbin/criu')
+      await putCriuBack('n5')
     }
     await until('nothing is left behind', 20, async () => (await leftovers('n5', job)) === '')
     const fields = await showJob(job)

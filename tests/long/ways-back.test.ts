@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { fixtures, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { fixtures, on, putCriuBack, replaceCriu, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 const numbers = (from: number, to: number): string => Array.from({ length: to - from + 1 }, (_, i) => String(from + i)).join('\n')
@@ -84,7 +84,7 @@ case "$*" in *"cpuinfo check"*/${started.job}/*)
 esac
 exec /usr/sbin/criu.real "$@"
 `
-  for (const node of nodes) await on(node, 'cat >/usr/sbin/criu.new && chmod 755 /usr/sbin/criu.new && ln /usr/sbin/criu /usr/sbin/criu.real && mv /usr/sbin/criu.new /usr/sbin/criu', { input: refuse })
+  for (const node of nodes) await replaceCriu(node, refuse)
   await save(started.job, started.node)
   await on('ctl', `scontrol update jobid=${started.job} nodelist=`)
   return started
@@ -187,7 +187,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await Promise.allSettled(running.values())
-  for (const node of nodes) await tryOn(node, 'mv /usr/sbin/criu.real /usr/sbin/criu')
+  for (const node of nodes) await putCriuBack(node).catch(() => undefined)
   await on('ctl', 'scancel -u alice')
 }, 4 * minute)
 

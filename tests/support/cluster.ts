@@ -182,6 +182,15 @@ export async function move(job: number, from: string, restarts: number): Promise
   return node
 }
 
+/** Puts a script in CRIU's place on a node until `putCriuBack`; CRIU itself is /usr/sbin/criu.real meanwhile. */
+export async function replaceCriu(node: string, script: string): Promise<void> {
+  await on(node, 'cat >/usr/sbin/criu.new && chmod 755 /usr/sbin/criu.new && ln /usr/sbin/criu /usr/sbin/criu.real && mv /usr/sbin/criu.new /usr/sbin/criu', { input: script })
+}
+
+export async function putCriuBack(node: string): Promise<void> {
+  await on(node, 'mv /usr/sbin/criu.real /usr/sbin/criu')
+}
+
 /** Milliseconds that the machine below the nodes needs to start a program: 1 on a quick one, 5 on a slow one. */
 export async function programMs(node: string): Promise<number> {
   const milliseconds = await on(node, 'start=$(date +%s%N); for i in $(seq 200); do /bin/true; done; echo $((($(date +%s%N) - start) / 1000000))')
