@@ -2,8 +2,10 @@
  * Hashes and flushes an image on another core, also while CRIU still writes it, so that sealing adds next to nothing to a
  * freeze that lasts until the seal. CRIU appends to its pages files and never rewrites what it wrote, so a growing prefix may be hashed.
  */
-import { closeSync, fdatasyncSync, openSync, readSync, readdirSync } from 'node:fs'
+import { closeSync, fdatasync, openSync, readSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { parentPort, workerData } from 'node:worker_threads'
 import { createXXHash128, type IHasher } from 'hash-wasm'
 
@@ -12,6 +14,8 @@ interface Growing {
   readonly hash: IHasher
   bytes: number
   unflushed: number
+  /** The flush under way; hashing goes on meanwhile. */
+  flushed: Promise<void>
 }
 
 /** Dirty bytes after which a file is flushed while it grows: large enough to keep the device busy, small enough to leave little for the end. */
@@ -20,12 +24,13 @@ const pollMilliseconds = 5
 const buffer = Buffer.allocUnsafe(4 * 2 ** 20)
 const directory = workerData as string
 const files = new Map<string, Growing>()
+const flush = promisify(fdatasync)
 
 async function follow(path: string): Promise<void> {
   let file = files.get(path)
   if (file === undefined) {
     const hash = await createXXHash128()
-    file = { fd: openSync(join(directory, path), 'r'), hash: hash.init(), bytes: 0, unflushed: 0 }
+    file = { fd: openSync(join(directory, path), 'r'), hash: hash.init(), bytes: 0, unflushed: 0, flushed: Promise.resolve() }
     files.set(path, file)
   }
   for (let got = 1; got > 0; ) {
@@ -34,8 +39,9 @@ async function follow(path: string): Promise<void> {
     file.bytes += got
     file.unflushed += got
     if (file.unflushed >= flushEvery) {
-      fdatasyncSync(file.fd)
+      await file.flushed
       file.unflushed = 0
+      file.flushed = flush(file.fd)
     }
   }
 }
@@ -47,27 +53,19 @@ function list(matches: (name: string) => boolean): string[] {
     .map((entry) => join(entry.parentPath, entry.name).slice(directory.length + 1))
 }
 
-let finishing = false
-
-async function pollGrowing(): Promise<void> {
-  if (finishing) return
+const written = new AbortController()
+parentPort?.once('message', () => { written.abort() })
+while (!written.signal.aborted) {
   for (const path of list((name) => /^pages-\d+\.img$/.test(name))) await follow(path)
-  setTimeout(() => void pollGrowing(), pollMilliseconds)
+  await sleep(pollMilliseconds)
 }
-
-async function finish(): Promise<void> {
-  finishing = true
-  for (const path of list(() => true)) await follow(path)
-  const result = [...files].map(([path, file]) => {
-    fdatasyncSync(file.fd)
-    closeSync(file.fd)
-    return { path, bytes: file.bytes, xxh128: file.hash.digest() }
-  })
-  parentPort?.postMessage(result)
+for (const path of list(() => true)) await follow(path)
+const result = []
+for (const [path, file] of files) {
+  await file.flushed
+  await flush(file.fd)
+  closeSync(file.fd)
+  result.push({ path, bytes: file.bytes, xxh128: file.hash.digest() })
 }
-
-// `finish` arrives between two reads at the latest: follow() yields to the event loop only while a hasher is made.
-let queue = pollGrowing()
-parentPort?.on('message', () => {
-  queue = queue.then(finish)
-})
+parentPort?.postMessage(result)
+parentPort?.close()
