@@ -11,6 +11,7 @@ import type { GuardLink } from '../sandbox/link.ts'
 import type { SlurmJob } from '../slurm/scontrol.ts'
 import { announcedJob } from './announced.ts'
 import { buildSandbox, type Blueprint } from './build-sandbox.ts'
+import { isCancelled } from './cancelled.ts'
 import { verifyClaim, type Claim } from './claim.ts'
 import { abandonMember } from './close-sandbox.ts'
 import { type Context } from './context.ts'
@@ -144,6 +145,10 @@ interface Opening { readonly jobId: number | undefined; readonly facts: Facts | 
 async function giveUp(context: Context, link: GuardLink, { jobId, facts, restoring }: Opening, error: StintError): Promise<void> {
   if (jobId === undefined || !(restoring || ['E_NO_CHECKPOINT', 'E_TOO_FEW_NODES'].includes(error.code))) {
     link.send('refuse', { code: error.code, message: `${error.message}; the job runs without checkpoints. ${error.hint}` })
+    return
+  }
+  if (facts !== undefined && (await isCancelled(context, jobId, facts.job.restarts))) {
+    link.send('park', { code: error.code, message: 'the job was cancelled' })
     return
   }
   const [image] = restoring && facts !== undefined ? restorableImages(context, jobId, facts.job.uid, facts.job.restarts) : []

@@ -1,7 +1,7 @@
 import { StintError, asStintError } from '../core/errors.ts'
-import { endingOf } from '../core/ending.ts'
 import type { MemberPort } from '../core/member.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
+import { isCancelled } from './cancelled.ts'
 import type { Context, Sandbox } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { exclusively } from './exclusively.ts'
@@ -61,12 +61,6 @@ export function markRestored(context: Context, sandbox: Sandbox, checkpoint: num
   armDeadline(context, sandbox)
 }
 
-/** Whether somebody has ended the job meanwhile: what is killed then has not failed, and nobody wants it continued. */
-async function isCancelled(context: Context, { run, restarts }: Sandbox): Promise<boolean> {
-  const job = await context.scontrol.showJob(run.job_id).catch(() => undefined)
-  return job !== undefined && endingOf(job, restarts) === 'cancelled'
-}
-
 /**
  * Continues a run from its newest checkpoint that can be restored; older ones are tried in turn. When none can, the job goes the
  * way that actions/ways-back.ts finds.
@@ -83,7 +77,7 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
         markRestored(context, sandbox, image.manifest.checkpoint, (Date.now() - started) / 1000)
         return
       } catch (error) {
-        if (await isCancelled(context, sandbox)) {
+        if (await isCancelled(context, job, sandbox.restarts)) {
           context.log.info({ job }, 'cancelled while it was restored')
           sandbox.link?.send('release', { status: 1 })
           return

@@ -66,7 +66,7 @@ const pause = 500
  * Handshakes under way at once. Each costs this daemon tens of milliseconds of processor time, and all that are begun share it:
  * of many none would be through within `cluster.connect_timeout_seconds`.
  */
-const handshakes = 16
+const handshakes = 8
 
 /** A file that is not there has no keys. @throws StintError E_PEER */
 async function readKnownHosts(node: string, path: string): Promise<string> {

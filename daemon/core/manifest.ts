@@ -14,7 +14,8 @@ const StintRecord = Type.Object({
   seconds: Type.Number(),
 })
 
-const ImageFile = Type.Object({ path: Type.String(), bytes: Type.Number(), xxh128: Type.String() })
+/** `xxh3`: the 64 bits of XXH3 over the content, hexadecimal. It tells damage, not forgery: images are root's alone. */
+const ImageFile = Type.Object({ path: Type.String(), bytes: Type.Number(), xxh3: Type.String() })
 
 /**
  * What stands beside an image, written last: with it the image is sealed, and any node can restore the run.

@@ -14,7 +14,7 @@ import { job, startMember, type Member } from './stand-in-member.ts'
 /**
  * What it costs to save a run on many nodes beyond the slowest dump: from the trigger until all members stand at their
  * barriers, less the slowest engine. The coordinator is the product's own; every other member is a daemon in a process
- * of its own (stand-in-member.ts), reached over a real sshd. All of them share this machine's cores, which nodes do not:
+ * of its own (stand-in-member.ts), reached over a real sshd of its own. All of them share this machine's cores, which nodes do not:
  * the figures are upper bounds.
  * Usage, as root where sshd is: coordination.ts [--members 4,16,64] [--rounds 7] [--seconds 0.2]
  * On the virtual cluster: tests/cluster/cluster exec n1 -- /opt/stint/node_modules/.bin/node /opt/stint/tests/bench/coordination.ts
@@ -31,23 +31,35 @@ async function freePort(): Promise<number> {
   return port
 }
 
-interface Sshd extends AsyncDisposable {
-  readonly port: number
+/** Where the member's node is reached. */
+function addressOf(member: number): string {
+  return `127.0.1.${member}`
 }
 
-async function startSshd(folder: string): Promise<Sshd> {
-  const port = await freePort()
+/** What sshd needs, once for all nodes: keys, and a configuration. */
+async function configureSshd(folder: string, port: number): Promise<void> {
   for (const name of ['host', 'user']) await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)])
   writeFileSync(join(folder, 'known_hosts'), `* ${readFileSync(join(folder, 'host.pub'), 'utf8')}`)
   writeFileSync(join(folder, 'sshd_config'), [
-    `Port ${port}`, 'ListenAddress 127.0.0.1', `HostKey ${folder}/host`, `AuthorizedKeysFile ${folder}/user.pub`, 'StrictModes no', 'PidFile none', 'UsePAM no',
+    `Port ${port}`, `HostKey ${folder}/host`, `AuthorizedKeysFile ${folder}/user.pub`, 'StrictModes no', 'PidFile none', 'UsePAM no',
     'AllowStreamLocalForwarding local', 'AllowTcpForwarding local',
-    'MaxStartups 500', // One sshd here stands for as many as there are nodes.
   ].join('\n'))
-  const child = spawn('/usr/sbin/sshd', ['-D', '-e', '-f', join(folder, 'sshd_config')], { stdio: ['ignore', 'ignore', 'pipe'] })
+}
+
+/** The sshd of the member's node. As there, the peer socket has the same path for all, and each finds its own daemon's behind it. */
+async function startSshd(folder: string, member: number): Promise<AsyncDisposable> {
+  const child = spawn('unshare', [
+    '--mount', 'sh', '-c', 'mount --bind "$1" "$2" && exec /usr/sbin/sshd -D -e -f "$3" -o "ListenAddress=$4"', 'sshd',
+    nodeFolder(folder, member), join(folder, 'node'), join(folder, 'sshd_config'), addressOf(member),
+  ], { stdio: ['ignore', 'ignore', 'pipe'] })
   await once(child.stderr, 'data') // "Server listening"
   child.stderr.resume()
-  return { port, [Symbol.asyncDispose]: async () => endChild(child, () => child.kill()) }
+  return { [Symbol.asyncDispose]: async () => endChild(child, () => child.kill()) }
+}
+
+/** What the member's node alone has. */
+function nodeFolder(folder: string, member: number): string {
+  return join(folder, `node-${member}`)
 }
 
 async function endChild(child: ChildProcess, end: () => void): Promise<void> {
@@ -103,17 +115,22 @@ async function measure(members: number): Promise<string> {
   process.env['TMPDIR'] = folder
   const store = join(folder, 'images')
   mkdirSync(store, { mode: 0o700 })
-  const sshd = stack.use(await startSshd(folder))
+  const port = await freePort()
+  await configureSshd(folder, port)
+  mkdirSync(join(folder, 'node'))
   const coordinator = stack.use(await startMember(0, store, seconds))
   const { context } = coordinator.made
-  const local = async (): Promise<string> => Promise.resolve('127.0.0.1')
+  const peers = stack.use(new Peers(
+    { ...peerSettings(context.config), socketPath: join(folder, 'node', 'peer.sock'), port, keyPath: join(folder, 'user'), knownHostsPaths: [join(folder, 'known_hosts')] },
+    context.log, async (node) => Promise.resolve(addressOf(Number(node.slice(1)))),
+  ))
+  const daemons = new PeerDaemons(peers, { checkpointSeconds: 60, restoreSeconds: 60 }, async () => Promise.resolve('127.0.0.1'))
   const starting: Promise<void>[] = []
   for (let member = 1; member < members; member++) {
-    const socketPath = join(folder, `peer-${member}.sock`)
-    starting.push(stack.use(startDaemon(member, socketPath, store)).ready)
-    // A node has one socket: here each member has its own, and so its own way there.
-    const peers = stack.use(new Peers({ ...peerSettings(context.config), socketPath, port: sshd.port, keyPath: join(folder, 'user'), knownHostsPaths: [join(folder, 'known_hosts')] }, context.log, local))
-    coordinator.sandbox.others.set(member, Promise.resolve(new PeerDaemons(peers, { checkpointSeconds: 60, restoreSeconds: 60 }, local).member(job, member, `m${member}`)))
+    mkdirSync(nodeFolder(folder, member))
+    starting.push(stack.use(startDaemon(member, join(nodeFolder(folder, member), 'peer.sock'), store)).ready)
+    stack.use(await startSshd(folder, member))
+    coordinator.sandbox.others.set(member, Promise.resolve(daemons.member(job, member, `m${member}`)))
   }
   await Promise.all(starting)
   process.stderr.write(`${members} ready\n`)

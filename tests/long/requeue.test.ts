@@ -38,26 +38,67 @@ describe('slurmctld is away', () => {
   }, 4 * minute)
 })
 
+/** A job that was saved on n5, the only node it may have. */
+async function saveOnN5(text = script): Promise<{ job: number; directory: string }> {
+  const directory = await workDirectory()
+  const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script: text })
+  await untilRunning(job)
+  await untilState('n5', job, 'running')
+  await on('n5', `sleep 1; stint checkpoint ${job}`)
+  return { job, directory }
+}
+
+/** While `ip`, which makes the network of a sandbox, does something else and fails. */
+async function withoutIp(node: string, instead: string, action: () => Promise<void>): Promise<void> {
+  await on(node, `mv /usr/sbin/ip /usr/sbin/ip.away; printf '#!/bin/sh\\n${instead}\\nexit 1\\n' >/usr/sbin/ip; chmod 755 /usr/sbin/ip`)
+  try {
+    await action()
+  } finally {
+    await on(node, 'mv /usr/sbin/ip.away /usr/sbin/ip')
+  }
+}
+
+/** It was cancelled in its second stint, and that was the end. */
+async function expectCancelled(job: number): Promise<void> {
+  expect((await untilEnded(job, 30)).get('JobState')).toBe('CANCELLED')
+  await until('nothing is left behind', 20, async () => (await leftovers('n5', job)) === '')
+  const fields = await showJob(job)
+  expect([fields.get('JobState'), fields.get('Restarts')]).toEqual(['CANCELLED', '1'])
+  expect((await status('n5', job))?.events.filter(({ kind }) => kind === 'restore-failed' || kind === 'way-on') ?? []).toEqual([])
+}
+
+/** A program that tells in `directory` that it runs, and takes its time. */
+const slowly = (directory: string, name: string): string => `mkdir ${directory}/${name}; sleep 4`
+
 describe('scancel in the middle of a restore', () => {
   test('ends the job: what is killed then is no failed restore, and nothing puts the job back into the queue', async () => {
-    const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script })
-    await untilRunning(job)
-    await untilState('n5', job, 'running')
-    await on('n5', `stint checkpoint ${job}`)
-    const slow = `#!/bin/bash\nif [ "$1" = restore ]; then mkdir ${directory}/restoring; sleep 10; fi\nexec /usr/sbin/criu.real "$@"\n`
-    await replaceCriu('n5', slow)
+    const { job, directory } = await saveOnN5()
+    await replaceCriu('n5', `#!/bin/bash\nif [ "$1" = restore ]; then ${slowly(directory, 'restoring')}; fi\nexec /usr/sbin/criu.real "$@"\n`)
     try {
       await until('CRIU restores', 60, async () => (await tryOn('ctl', `ls ${directory}/restoring`)).exitCode === 0)
       await on('ctl', `scancel ${job}`, { user: 'alice' })
-      expect((await untilEnded(job, 30)).get('JobState')).toBe('CANCELLED')
+      await expectCancelled(job)
     } finally {
       await putCriuBack('n5')
     }
-    await until('nothing is left behind', 20, async () => (await leftovers('n5', job)) === '')
-    const fields = await showJob(job)
-    expect([fields.get('JobState'), fields.get('Restarts')]).toEqual(['CANCELLED', '1'])
-    expect((await status('n5', job))?.events.filter(({ kind }) => kind === 'restore-failed' || kind === 'way-on') ?? []).toEqual([])
+  }, 3 * minute)
+
+  test('ends the job also where its sandbox cannot be made', async () => {
+    const { job, directory } = await saveOnN5()
+    await withoutIp('n5', slowly(directory, 'connecting'), async () => {
+      await until('the sandbox is made', 60, async () => (await tryOn('ctl', `ls ${directory}/connecting`)).exitCode === 0)
+      await on('ctl', `scancel ${job}`, { user: 'alice' })
+      await untilEnded(job, 30)
+    })
+    await expectCancelled(job)
+  }, 3 * minute)
+
+  test('ends the job also when the program, just restored, answers SIGTERM by a crash', async () => {
+    const { job } = await saveOnN5(script.replace('\n', () => '\ntrap "kill -ABRT $$" TERM\n'))
+    await untilRunning(job, 1)
+    await untilState('n5', job, 'running')
+    await on('ctl', `scancel ${job}`, { user: 'alice' })
+    await expectCancelled(job)
   }, 3 * minute)
 })
 
@@ -108,17 +149,10 @@ describe('a job that Slurm may not requeue', () => {
 
 describe('a node that cannot open the sandbox of a saved job', () => {
   test('puts the job back into the queue, and it goes on when that has passed', async () => {
-    const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script })
-    await untilRunning(job)
-    await untilState('n5', job, 'running')
-    await on('n5', `sleep 1; stint checkpoint ${job}`)
-    await on('n5', 'mv /usr/sbin/ip /usr/sbin/ip.away; printf "#!/bin/sh\\nexit 1\\n" >/usr/sbin/ip; chmod 755 /usr/sbin/ip')
-    try {
+    const { job, directory } = await saveOnN5()
+    await withoutIp('n5', 'true', async () => {
       await until('it was tried in vain', 60, async () => Number((await showJob(job)).get('Restarts')) >= 2)
-    } finally {
-      await on('n5', 'mv /usr/sbin/ip.away /usr/sbin/ip')
-    }
+    })
     await untilRunning(job, 2)
     await untilState('n5', job, 'running')
     expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/put back into the queue and tried again/)

@@ -148,10 +148,10 @@ describe('an image', () => {
 })
 
 describe('a manifest', () => {
-  const text = sealManifest({ ...manifest, files: [{ path: 'a', bytes: 1, xxh128: 'ff' }] })
+  const text = sealManifest({ ...manifest, files: [{ path: 'a', bytes: 1, xxh3: 'ff' }] })
 
   test('comes back as it was written, and is JSON for others', () => {
-    expect(openManifest(text)).toMatchObject({ ...manifest, files: [{ path: 'a', bytes: 1, xxh128: 'ff' }] })
+    expect(openManifest(text)).toMatchObject({ ...manifest, files: [{ path: 'a', bytes: 1, xxh3: 'ff' }] })
     expect(JSON.parse(text)).toMatchObject({ version: 1, run: 'r1' })
   })
 

@@ -7,11 +7,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { parentPort, workerData } from 'node:worker_threads'
-import { createXXHash128, type IHasher } from 'hash-wasm'
+import { xxh3 } from '@node-rs/xxhash'
 
 interface Growing {
   readonly fd: number
-  readonly hash: IHasher
+  readonly hash: xxh3.Xxh3
   bytes: number
   unflushed: number
   /** The flush under way; hashing goes on meanwhile. */
@@ -29,8 +29,7 @@ const flush = promisify(fdatasync)
 async function follow(path: string): Promise<void> {
   let file = files.get(path)
   if (file === undefined) {
-    const hash = await createXXHash128()
-    file = { fd: openSync(join(directory, path), 'r'), hash: hash.init(), bytes: 0, unflushed: 0, flushed: Promise.resolve() }
+    file = { fd: openSync(join(directory, path), 'r'), hash: xxh3.Xxh3.withSeed(), bytes: 0, unflushed: 0, flushed: Promise.resolve() }
     files.set(path, file)
   }
   for (let got = 1; got > 0; ) {
@@ -65,7 +64,7 @@ for (const [path, file] of files) {
   await file.flushed
   await flush(file.fd)
   closeSync(file.fd)
-  result.push({ path, bytes: file.bytes, xxh128: file.hash.digest() })
+  result.push({ path, bytes: file.bytes, xxh3: file.hash.digest().toString(16) })
 }
 parentPort?.postMessage(result)
 parentPort?.close()

@@ -34,7 +34,7 @@ async function compare(image: StoredImage): Promise<void> {
     const found = new Map((await hashing.finish()).map((file) => [file.path, file]))
     for (const file of image.manifest.files) {
       const now = found.get(file.path)
-      if (now?.bytes !== file.bytes || now.xxh128 !== file.xxh128) {
+      if (now?.bytes !== file.bytes || now.xxh3 !== file.xxh3) {
         throw new StintError('E_IMAGE_DAMAGED', `${file.path} of checkpoint ${image.manifest.checkpoint} is not what was written`, { details: { directory: image.directory } })
       }
     }
