@@ -14,14 +14,19 @@ async function endCounter(job: number, directory: string): Promise<string | unde
   return exitCode
 }
 
+/** slurmctld writes its state some seconds after a change; killed before, it forgets that the job runs, and drains the node. */
+async function untilOnDisk(job: number, node: string): Promise<void> {
+  await on('ctl', `touch /run/changed; sleep 0.1; scontrol update jobid=${job} comment=changed; scontrol update nodename=${node} comment=changed`)
+  await until('slurmctld has written its state', 60, async () => await on('ctl', 'find /var/spool/slurmctld/job_state /var/spool/slurmctld/node_state -newer /run/changed | wc -l') === '2')
+}
+
 describe('slurmctld is away', () => {
   test('while a job is saved: the job is held in its sandbox, requeued when slurmctld is back, and goes on', async () => {
     const directory = await workDirectory()
     const job = await submit({ directory, options: '--stint --time=10', script })
     const node = await untilRunning(job)
     await untilState(node, job, 'running')
-    // slurmctld writes its state every few seconds; killed before, it forgets that the job runs, and drains the node.
-    await on(node, 'sleep 8')
+    await untilOnDisk(job, node)
     await on('ctl', 'pid=$(cat /run/slurm/slurmctld.pid); kill -KILL $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done')
     try {
       await on(node, `stint checkpoint ${job}`)
