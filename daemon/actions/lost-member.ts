@@ -1,6 +1,6 @@
 import { StintError, asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
-import { persist } from './persist.ts'
+import { putBack } from './put-back.ts'
 import { restorableImages } from './restore.ts'
 
 /** How long the daemon of a node may take to say that it is there, seconds. The guard waits for the answer. */
@@ -18,8 +18,10 @@ async function silentNodes(context: Context, { nodes }: Sandbox): Promise<string
   return others.filter((_, at) => answers[at]?.status === 'rejected')
 }
 
+/** Not once it has been saved and ended: it is on its way already. */
 function mayGoBack(context: Context, sandbox: Sandbox): boolean {
   const { job_id: job, uid } = sandbox.run
+  if (context.catalogue.members.require(sandbox.memberId).state === 'held') return false
   return sandbox.requeue === true && restorableImages(context, job, uid, sandbox.restarts + 1).some(({ manifest }) => manifest.run === sandbox.run.id)
 }
 
@@ -31,13 +33,14 @@ export async function goBackIfLost(context: Context, sandbox: Sandbox): Promise<
   if (!mayGoBack(context, sandbox)) return false
   const silent = await silentNodes(context, sandbox)
   if (sandbox.lost || silent.length === 0) return sandbox.lost
+  if (!mayGoBack(context, sandbox)) return false
   sandbox.lost = true
   const { job_id: job, id } = sandbox.run
   const text = `${silent.join(', ')} does not answer any more`
   context.log.error({ job, silent }, 'a node of the job is lost; it goes back to its last checkpoint')
   context.catalogue.events.add(id, Date.now(), 'node-lost', { nodes: silent })
   sandbox.link?.send('say', { text: `${text}; the job is requeued and continues from its last checkpoint` })
-  void persist(context, job, 'requeue', async () => context.scontrol.requeue(job)).catch((error: unknown) => {
+  void putBack(context, { jobId: job, restarts: sandbox.restarts }).catch((error: unknown) => {
     context.log.error({ job, err: asStintError(error) }, 'the job could not be put back')
   }).then(() => { sandbox.link?.send('release', { status: 1 }) })
   return true

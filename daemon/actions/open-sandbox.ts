@@ -6,21 +6,19 @@ import { StintError, asStintError } from '../core/errors.ts'
 import { emptyBook } from '../core/launch-book.ts'
 import { parseOptions, type RunOptions } from '../core/options.ts'
 import { hostsOf, placeMembers } from '../core/placement.ts'
-import { numberWord, word, type Message } from '../core/wire.ts'
+import { word, type Message } from '../core/wire.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import type { SlurmJob } from '../slurm/scontrol.ts'
 import { announcedJob } from './announced.ts'
 import { buildSandbox, type Blueprint } from './build-sandbox.ts'
-import { isCancelled } from './cancelled.ts'
 import { verifyClaim, type Claim } from './claim.ts'
 import { abandonMember } from './close-sandbox.ts'
 import { type Context } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { isMarkedSaved } from './mark-saved.ts'
-import { parkJob } from './park.ts'
 import { ownNetworks } from './own-networks.ts'
-import { persist } from './persist.ts'
 import { isStoreLocal } from './places.ts'
+import { isCancelled, putBack } from './put-back.ts'
 import { restorableImages, restore } from './restore.ts'
 import { mayResubmit } from './resubmit.ts'
 import { removeImages } from './retention.ts'
@@ -135,31 +133,26 @@ function warnings(context: Context, { job, allocated, options }: Facts): string[
   ]
 }
 
-/** What was known when an opening failed. */
-interface Opening { readonly jobId: number | undefined; readonly facts: Facts | undefined; readonly restoring: boolean }
-
 /**
- * A saved job does not run plain: it is put back into the queue, as a try of its newest checkpoint, and held when those are used up.
- * Every other one runs without us.
+ * The opening failed. A saved job does not run plain: it is put back into the queue, as a try of its newest checkpoint, and held
+ * when those are used up. Every other one runs without us.
+ * @param facts as far as they were learnt
  */
-async function giveUp(context: Context, link: GuardLink, { jobId, facts, restoring }: Opening, error: StintError): Promise<void> {
-  if (jobId === undefined || !(restoring || ['E_NO_CHECKPOINT', 'E_TOO_FEW_NODES'].includes(error.code))) {
+async function giveUp(context: Context, link: GuardLink, facts: Facts | undefined, restoring: boolean, error: StintError): Promise<void> {
+  if (facts === undefined || !(restoring || ['E_NO_CHECKPOINT', 'E_TOO_FEW_NODES'].includes(error.code))) {
     link.send('refuse', { code: error.code, message: `${error.message}; the job runs without checkpoints. ${error.hint}` })
     return
   }
-  if (facts !== undefined && (await isCancelled(context, jobId, facts.job.restarts))) {
+  const { claim: { jobId }, job: { restarts, uid } } = facts
+  if (await isCancelled(context, { jobId, restarts })) {
     link.send('park', { code: error.code, message: 'the job was cancelled' })
     return
   }
-  const [image] = restoring && facts !== undefined ? restorableImages(context, jobId, facts.job.uid, facts.job.restarts) : []
-  if (image !== undefined && context.store.count(image.manifest, 'attempt') < context.config.restore.attempts) {
-    link.send('park', { code: error.code, message: `${error.message}; the job is put back into the queue and tried again` })
-    await persist(context, jobId, 'requeue', async () => context.scontrol.requeue(jobId))
-    return
-  }
-  link.send('park', { code: error.code, message: `${error.message}; the job is held` })
-  await parkJob(context, jobId, error)
-  if (image !== undefined) context.store.clearAttempts(image.manifest)
+  const [image] = restoring ? restorableImages(context, jobId, uid, restarts) : []
+  const triesLeft = image !== undefined && context.store.count(image.manifest, 'attempt') < context.config.restore.attempts
+  link.send('park', { code: error.code, message: `${error.message}; the job is ${triesLeft ? 'put back into the queue and tried again' : 'held'}` })
+  await putBack(context, { jobId, restarts }, triesLeft ? undefined : error)
+  if (image !== undefined && !triesLeft) context.store.clearAttempts(image.manifest)
 }
 
 /**
@@ -185,6 +178,6 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     const error = asStintError(cause)
     context.log.error({ err: error, peer: link.peer }, 'sandbox not opened')
     if (memberId !== undefined) abandonMember(context, memberId)
-    await giveUp(context, link, { jobId: numberWord(message, 'job'), facts, restoring }, error)
+    await giveUp(context, link, facts, restoring, error)
   }
 }

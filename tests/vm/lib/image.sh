@@ -90,17 +90,10 @@ make_payload() {
 # compile_modules ROOTFS CHECKOUT CACHE: what Node.js would compile at the first start of daemon and command line, which takes the
 # emulated machine two minutes. Node.js compares it with the sources and its own version.
 compile_modules() {
-  # shellcheck disable=SC2016 # the arguments are those of the inner shell
-  unshare --mount sh -euc '
-    mount --bind "$1" "$1"
-    mount -o remount,bind,ro "$1"
-    mount --bind "$2" "$1/opt/stint"
-    mount --bind "$3" "$1/mnt"
-    mount --bind /dev "$1/dev"
-    for program in stintd stint; do
-      env -i PATH="$4" NODE_COMPILE_CACHE=/mnt chroot "$1" "/opt/stint/daemon/bin/$program" --help >/dev/null
-    done
-  ' sh "$1" "$2" "$3" "$NODE_PATH"
+  local program
+  for program in stintd stint; do
+    in_rootfs "$1" "$2=/opt/stint" "$3=/mnt" /dev=/dev -- env -i PATH="$NODE_PATH" NODE_COMPILE_CACHE=/mnt "/opt/stint/daemon/bin/$program" --help >/dev/null
+  done
 }
 
 # The checkout as the machine gets it: what runs there, without what only builds and tests.

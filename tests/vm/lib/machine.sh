@@ -29,25 +29,28 @@ free_port() {
 # an int3 in __schedule; CRIU's breakpoints make it replace some.
 machine_start() (
   close_descriptors # The lock is ours alone.
-  # shellcheck disable=SC2016 # the arguments are those of the inner shell
-  unshare --mount sh -euc '
-    mount --bind "$1" "$1"
-    mount -o remount,bind,ro "$1"
-    mount --bind "$2" "$1/mnt"
-    mount --bind "$3" "$1/srv"
-    mount --bind /dev "$1/dev"
-    mount --rbind /proc "$1/proc"
-    root=$1
-    shift 3
-    exec env -i PATH="$PATH" TMPDIR=/mnt chroot "$root" "$@" -kernel /vmlinuz -initrd /initrd.img
-  ' sh "$1" "$STATE" "$(dirname "$(image_path "$1")")" \
+  in_rootfs "$1" "$STATE=/mnt" "$(dirname "$(image_path "$1")")=/srv" /dev=/dev /proc=/proc -- env -i PATH="$PATH" TMPDIR=/mnt \
     qemu-system-x86_64 -name "stint-vm-$CLUSTER" -daemonize -pidfile /mnt/qemu.pid -accel tcg,thread=multi -machine q35 -cpu max,-pku,-la57 -smp 2 -m "$MEMORY" \
     -display none -serial file:/mnt/console.log -monitor none -device virtio-rng-pci \
     -append 'root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 mitigations=off audit=0 panic=1' \
     -drive "file=/srv/$(basename "$(image_path "$1")"),format=raw,if=virtio,snapshot=on,cache=unsafe" \
     -drive "file=/mnt/payload.raw,format=raw,if=virtio,cache=unsafe" \
-    -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$(<"$STATE/port")-:22" -device virtio-net-pci,netdev=net
+    -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$(<"$STATE/port")-:22" -device virtio-net-pci,netdev=net \
+    -kernel /vmlinuz -initrd /initrd.img
 )
+
+# in_rootfs ROOTFS [FROM=TO]... -- COMMAND...: in the tree, read only, with these directories mounted in it for the command alone.
+in_rootfs() {
+  # shellcheck disable=SC2016 # the arguments are those of the inner shell
+  unshare --mount sh -euc '
+    root=$1
+    mount --bind "$root" "$root"
+    mount -o remount,bind,ro "$root"
+    while shift; [ "$1" != -- ]; do mount --rbind "${1%=*}" "$root${1#*=}"; done
+    shift
+    exec chroot "$root" "$@"
+  ' sh "$@"
+}
 
 machine_stop() {
   local pid
