@@ -86,9 +86,11 @@ describe('jobs that change files in every way, with images now and then, whose n
     }
   }, 12 * minute)
 
-  test(`were killed ${rounds * jobCount} times, each job in the middle of its work`, () => {
+  // One that is started anew within a round may meet the crash of its next node, too.
+  test(`were killed ${rounds * jobCount} times or more, each job in every round and in the middle of its work`, () => {
     expect(rounds * jobCount).toBeGreaterThanOrEqual(20)
-    expect([...ends.values()].map((fields) => fields.get('Restarts'))).toEqual(runs.map(() => String(rounds)))
+    expect(ends.size).toBe(jobCount)
+    for (const fields of ends.values()) expect(Number(fields.get('Restarts'))).toBeGreaterThanOrEqual(rounds)
   })
 
   test('end as a run that nothing disturbed: log, records, mapping, databases, replaced and deleted files', async () => {
