@@ -9,7 +9,7 @@ import { PosixStore } from '../plugins/stores/posix/store.ts'
 import type { Context } from './actions/context.ts'
 import { watchDrain } from './actions/drain.ts'
 import { reclaimQuietly } from './actions/reclaim.ts'
-import { clearEndedSandboxes } from './actions/recover.ts'
+import { closeEndedSandboxes } from './actions/recover.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
 import { PeerDaemons } from './cluster/peer-daemons.ts'
 import { Peers, peerSettings } from './cluster/peers.ts'
@@ -90,7 +90,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   await cpu.take().catch((error: unknown) => { log.warn({ err: error }, "this node's CPU could not be recorded") })
   await network.prepareNode()
   store.removeUnfinished()
-  clearEndedSandboxes(context)
+  closeEndedSandboxes(context)
   stack.use(reclaimDaily(context))
   stack.use(watchDrain(context))
   stack.use(await serveSandboxes(context))

@@ -2,8 +2,9 @@ import { asStintError } from '../core/errors.ts'
 import { numberWord, type Message } from '../core/wire.ts'
 import { isAlive } from '../linux/processes.ts'
 import { announce } from './announced.ts'
-import { abandonMember, closeSandbox } from './close-sandbox.ts'
+import { closeSandbox } from './close-sandbox.ts'
 import type { Context } from './context.ts'
+import { closeEnded } from './recover.ts'
 
 /**
  * A job is about to start here: what slurmctld knows of it is asked for, and the image it will most likely go on from is compared with its manifest, and so read into memory,
@@ -25,7 +26,7 @@ async function clearJob(context: Context, jobId: number): Promise<void> {
   for (const member of context.catalogue.members.alive()) {
     if (context.catalogue.runs.get(member.run_id)?.job_id !== jobId || isAlive(member.guard_pid, member.guard_start)) continue
     const sandbox = context.sandboxes.get(jobId)
-    if (sandbox === undefined) abandonMember(context, member.id)
+    if (sandbox === undefined) await closeEnded(context, member)
     else await closeSandbox(context, sandbox, null)
   }
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import type { Member } from '../catalogue/members.ts'
+import type { Run } from '../catalogue/runs.ts'
 import { StintError } from '../core/errors.ts'
 import type { DumpOrder } from '../core/member.ts'
 import { parseOptions } from '../core/options.ts'
@@ -10,7 +11,7 @@ import { isAlive } from '../linux/processes.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import { attach } from './build-sandbox.ts'
 import { abortAll, endOthers } from './checkpoint.ts'
-import { abandonMember } from './close-sandbox.ts'
+import { abandonMember, closeSandbox } from './close-sandbox.ts'
 import { type Context, type Sandbox, engineDirectory, freshSandbox, rootPid } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { awaitDecision } from './decision.ts'
@@ -107,14 +108,20 @@ async function recoverMember(context: Context, sandbox: Sandbox, member: Member)
   if (word !== undefined && (await settleHalf(context, sandbox, checkpoint, word)) === 'saved') sandbox.link?.send('release', { status: 0 })
 }
 
-function sandboxOf(context: Context, member: Member, link: GuardLink): Sandbox {
-  const run = context.catalogue.runs.get(member.run_id)
-  if (run === undefined || member.pid1 === null) throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
-  const sandbox: Sandbox = {
-    ...freshSandbox(), memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, pid1: member.pid1, link,
+/** @param link to its guard, when that is alive */
+function sandboxOf(run: Run, member: Member, pid1: number, link: GuardLink | undefined): Sandbox {
+  return {
+    ...freshSandbox(), memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, pid1, link,
     member: member.member, hosts: JSON.parse(run.hosts) as string[], nodes: JSON.parse(member.nodes) as string[],
     network: run.network === null ? undefined : (JSON.parse(run.network) as Sandbox['network']), coordinator: member.coordinator ?? undefined,
   }
+}
+
+/** A sandbox whose guard has come back. */
+function foundAgain(context: Context, member: Member, link: GuardLink): Sandbox {
+  const run = context.catalogue.runs.get(member.run_id)
+  if (run === undefined || member.pid1 === null) throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
+  const sandbox = sandboxOf(run, member, member.pid1, link)
   if (sandbox.network !== undefined) sandbox.post = makePostOffice(context, sandbox)
   context.network.hold(sandbox.pid1)
   return sandbox
@@ -131,7 +138,7 @@ export async function attachGuard(context: Context, link: GuardLink, message: Me
     throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
   }
   const known = context.sandboxes.get(jobId)
-  const sandbox = known ?? sandboxOf(context, member, link)
+  const sandbox = known ?? foundAgain(context, member, link)
   context.sandboxes.set(jobId, sandbox)
   attach(context, sandbox, link)
   if (known !== undefined) return
@@ -141,9 +148,22 @@ export async function attachGuard(context: Context, link: GuardLink, message: Me
   else await recoverMember(context, sandbox, member)
 }
 
-/** At the start: sandboxes that ended while the daemon was away are cleared; the living are expected to attach. */
-export function clearEndedSandboxes(context: Context): void {
+/** A sandbox that ended while the daemon was away: closed as if seen, with what becomes of the run's images. */
+export async function closeEnded(context: Context, member: Member): Promise<void> {
+  const run = context.catalogue.runs.get(member.run_id)
+  if (run === undefined || member.pid1 === null || member.state === 'opening') {
+    abandonMember(context, member.id)
+    return
+  }
+  const sandbox = sandboxOf(run, member, member.pid1, undefined)
+  context.sandboxes.set(run.job_id, sandbox)
+  await closeSandbox(context, sandbox, null)
+}
+
+/** At the start: sandboxes that ended while the daemon was away are closed; the living are expected to attach. */
+export function closeEndedSandboxes(context: Context): void {
   for (const member of context.catalogue.members.alive()) {
-    if (!isAlive(member.guard_pid, member.guard_start) || member.state === 'opening') abandonMember(context, member.id)
+    if (isAlive(member.guard_pid, member.guard_start) && member.state !== 'opening') continue
+    void closeEnded(context, member).catch((error: unknown) => { context.log.error({ err: error, member: member.id }, 'closing failed') })
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { cluster, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cluster, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 
@@ -36,6 +36,24 @@ describe('a node that dies during a checkpoint', () => {
     await cluster('boot', 'n3')
     await on('ctl', 'scontrol update nodename=n3 state=resume')
   }, 4 * minute)
+})
+
+describe('a job that ends while the daemon of its node is away', () => {
+  test('leaves nothing: its images go when the daemon is back', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n4', script: '#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.2; done\nexit 3\n' })
+    await untilRunning(job)
+    await untilState('n4', job, 'running')
+    await on('n4', `sleep 1; stint checkpoint --keep-running ${job}`)
+    await cluster('daemon', 'n4', 'stop')
+    await on('ctl', `touch ${directory}/go`, { user: 'alice' })
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
+    expect(await on('ctl', `ls /shared/stint/${job}/*`)).toBe('0001')
+    await cluster('daemon', 'n4', 'start')
+    await until('the images are gone', 20, async () => (await tryOn('ctl', `ls /shared/stint/${job}`)).exitCode !== 0)
+    await until('nothing is left behind', 20, async () => (await leftovers('n4', job)) === '')
+    expect((await status('n4', job))?.state).toBe('ended')
+  }, 3 * minute)
 })
 
 describe('a quota', () => {
