@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeAll, expect, test } from '@jest/globals'
-import { fixtures, on, showJob, status, submit, tryOn, until, untilRunning, workDirectory } from '../support/cluster.ts'
+import { fixtures, on, status, submit, tryOn, until, untilRunning, workDirectory } from '../support/cluster.ts'
 
 /** How late the walltime checkpoint begins, and whether ever too late, over jobs of all sizes. */
 
@@ -39,16 +39,48 @@ async function learn(node: string): Promise<void> {
   }
 }
 
-async function untilWalltime(megabytes: number): Promise<Outcome> {
+interface Seen { readonly state: string; readonly node: string; readonly limit: number }
+
+/** What Slurm says of all jobs, asked for by one: asking for each would take the processors that the checkpoints are measured on. */
+class Watch implements AsyncDisposable {
+  readonly #jobs = new Map<number, Seen>()
+  readonly #over = new AbortController()
+  readonly #loop = this.#look()
+
+  async #look(): Promise<void> {
+    while (!this.#over.signal.aborted) {
+      for (const line of (await on('ctl', "squeue -h --states=all -o '%i %T %B %e'")).split('\n')) {
+        const [id, state = '', node = '', end] = line.split(' ')
+        this.#jobs.set(Number(id), { state, node, limit: Date.parse(`${end ?? ''}Z`) })
+      }
+      await sleep(1000)
+    }
+  }
+
+  async until(job: number, state: string, seconds: number): Promise<Seen> {
+    return until(`job ${job} is ${state}`, seconds, async () => {
+      const seen = this.#jobs.get(job)
+      return Promise.resolve(seen?.state === state ? seen : undefined)
+    })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.abort()
+    await this.#loop
+  }
+}
+
+/** Lets a job run into its limit. @returns how its outcome is learnt, once nobody is measured any more */
+async function untilWalltime(watch: Watch, megabytes: number): Promise<() => Promise<Outcome>> {
   const { job, directory } = await hog(megabytes, 1)
-  const node = await untilRunning(job, 0, 300)
-  const limit = Date.parse(`${(await showJob(job)).get('EndTime') ?? ''}Z`)
-  // Whoever asks meanwhile takes the processors that the checkpoints are measured on.
-  await sleep(limit + 1000 - Date.now())
-  const checkpoint = await until(`job ${job} of ${megabytes} MB is saved`, 120, async () => (await status(node, job))?.checkpoints.find((c) => ['requeued', 'aborted'].includes(c.state)))
-    .catch(async (error: unknown) => { throw new Error(`${(error as Error).message}\n${(await tryOn(node, `scontrol show job ${job}; stint status ${job}; cat ${directory}/*.txt`)).stdout}`) })
-  await on('ctl', `scancel ${job}`)
-  return { megabytes, secondsBeforeLimit: (limit - checkpoint.startedAt) / 1000, tookSeconds: checkpoint.frozenMs / 1000, state: checkpoint.state }
+  const { node, limit } = await watch.until(job, 'RUNNING', 300)
+  const failure = await watch.until(job, 'PENDING', 120).then(() => undefined, (error: unknown) => error as Error)
+  await on('ctl', `scancel ${job}`) // Before it starts again.
+  return async () => {
+    const checkpoint = (await status(node, job))?.checkpoints.find((c) => ['requeued', 'aborted'].includes(c.state))
+    if (failure !== undefined || checkpoint === undefined) throw new Error(`${megabytes} MB: ${failure?.message}\n${(await tryOn(node, `scontrol show job ${job}; stint status ${job}; cat ${directory}/*.txt`)).stdout}`)
+    return { megabytes, secondsBeforeLimit: (limit - checkpoint.startedAt) / 1000, tookSeconds: checkpoint.frozenMs / 1000, state: checkpoint.state }
+  }
 }
 
 const outcomes: Outcome[] = []
@@ -61,19 +93,23 @@ function quartiles(values: readonly number[]): string {
 
 beforeAll(async () => {
   for (const node of ['n1', 'n2', 'n3']) await learn(node)
-  const running = sizes.map(async (megabytes, n) => {
+  await using watch = new Watch()
+  const learnt = await Promise.allSettled(sizes.map(async (megabytes, n) => {
     await sleep(n * pauseSeconds * 1000)
-    return untilWalltime(megabytes)
-  })
-  const settled = await Promise.allSettled(running)
-  outcomes.push(...settled.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])))
+    return untilWalltime(watch, megabytes)
+  }))
+  const failures: unknown[] = []
+  for (const one of learnt) {
+    if (one.status === 'fulfilled') await one.value().then((outcome) => outcomes.push(outcome), (error: unknown) => failures.push(error))
+    else failures.push(one.reason)
+  }
   console.log([
     'MB, seconds from the freeze to the limit, seconds the checkpoint took:',
     ...outcomes.map((o) => `${o.megabytes} ${o.secondsBeforeLimit.toFixed(2)} ${o.tookSeconds.toFixed(2)}`),
     `left over at the limit, quartiles: ${quartiles(outcomes.map((o) => o.secondsBeforeLimit - o.tookSeconds))}`,
     `earlier than 1.5 times the time it took and 3 s: ${outcomes.filter(isEarly).length} of ${outcomes.length}`,
   ].join('\n'))
-  await Promise.all(running)
+  expect(failures).toEqual([])
 }, 20 * minute)
 
 function isEarly(o: Outcome): boolean {
