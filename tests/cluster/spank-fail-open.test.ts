@@ -30,8 +30,9 @@ interface Ended { exitCode: string; out: string[]; err: string[]; waitedSeconds:
 
 async function ended(job: number, directory: string, started: number): Promise<Ended> {
   const fields = await untilEnded(job, 60)
+  const seconds = (Date.now() - started) / 1000
   const read = async (name: string): Promise<string[]> => (await on('ctl', `cat ${directory}/${name} || true`)).split('\n').filter((line) => line !== '')
-  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: Number((await read('waited.txt'))[0]), seconds: (Date.now() - started) / 1000, job }
+  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: Number((await read('waited.txt'))[0]), seconds, job }
 }
 
 async function run(node: string, body = ''): Promise<Ended> {
