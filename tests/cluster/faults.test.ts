@@ -86,13 +86,13 @@ async function checkpointInto(node: string, breakIt: string, expected: RegExp): 
 }
 
 describe('the image store', () => {
-  test('is full, is missing, is read-only: the job is undamaged and the error says what to do', async () => {
-    await atOnce([
-      ['mount -t tmpfs -o size=64k,mode=700 none /shared/stint', /E_STORE_FULL/],
-      ['mkdir -p /tmp/empty && mount --bind /tmp/empty /shared/stint', /E_STORE_UNUSABLE/],
-      ['mount --bind /shared/stint /shared/stint && mount -o remount,bind,ro /shared/stint', /E_STORE_UNUSABLE/],
-    ] as const, async ([breakIt, expected], n) => checkpointInto(`n${n + 1}`, breakIt, expected))
-  }, 2 * minute)
+  for (const [state, breakIt, expected] of [
+    ['full', 'mount -t tmpfs -o size=64k,mode=700 none /shared/stint', /E_STORE_FULL/],
+    ['missing', 'mkdir -p /tmp/empty && mount --bind /tmp/empty /shared/stint', /E_STORE_UNUSABLE/],
+    ['read-only', 'mount --bind /shared/stint /shared/stint && mount -o remount,bind,ro /shared/stint', /E_STORE_UNUSABLE/],
+  ] as const) {
+    testMeanwhile(`is ${state}: the job is undamaged and the error says what to do`, async (node) => checkpointInto(node, breakIt, expected), 2 * minute)
+  }
 
   test('is missing when a saved job comes back: the job is held, not started afresh; released with the store there it goes on', async () => {
     const directory = await workDirectory()

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
 import { dumpCapabilities } from '../../plugins/engines/criu/capabilities.ts'
 import { on, programMs, status } from '../support/cluster.ts'
-import { endHog, submitHog } from '../support/hog.ts'
+import { submitHog } from '../support/hog.ts'
 
 const minute = 60_000
 const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].join(',')
@@ -41,8 +41,7 @@ async function bareDump(node: string, megabytes: number): Promise<{ dumped: numb
 
 describe('a job with 2 GB of resident memory', () => {
   test('stands still, and is saved, within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
-    const hog = await submitHog(2000, 10)
-    const { job, node } = hog
+    const { job, node } = await submitHog(2000, 10)
     try {
       const bare: { dumped: number; flushed: number }[] = []
       for (let n = 0; n < rounds; n++) {
@@ -61,7 +60,7 @@ describe('a job with 2 GB of resident memory', () => {
       expect(frozen).toBeLessThan(1.25 * dumped + morePrograms * Math.max(0, await programMs(node) - 1) / 1000)
       expect(sealed).toBeLessThan(1.25 * flushed)
     } finally {
-      await endHog(hog)
+      await on('ctl', `scancel ${job}`)
     }
   }, 6 * minute)
 })
