@@ -1,7 +1,7 @@
 import type { StintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
 import { persist } from './persist.ts'
-import { putBack } from './put-back.ts'
+import { putBack, stintOf } from './put-back.ts'
 
 /**
  * Nodes of the job's partition that it is not kept off and that are not the one it leaves; none when it asks for that very node.
@@ -24,7 +24,7 @@ export async function leaveNode(context: Context, sandbox: Sandbox, reason: Stin
   const { job_id: jobId } = sandbox.run
   sandbox.link?.send('say', { text: `another node is tried: ${reason.message}` })
   const excluded = await persist(context, jobId, 'show job', async () => context.scontrol.hostNames((await context.scontrol.showJob(jobId)).excludedNodes))
-  if (!(await putBack(context, { jobId, restarts: sandbox.restarts }, reason))) return
+  if (!(await putBack(context, stintOf(sandbox), reason))) return
   await persist(context, jobId, 'excnodelist', async () => context.scontrol.excludeNodes(jobId, [...new Set([...excluded, leaving])]))
   await persist(context, jobId, 'release', async () => context.scontrol.release(jobId))
 }

@@ -1,6 +1,6 @@
 import { StintError, asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
-import { putBack } from './put-back.ts'
+import { putBack, stintOf } from './put-back.ts'
 import { restorableImages } from './restore.ts'
 
 /** How long the daemon of a node may take to say that it is there, seconds. The guard waits for the answer. */
@@ -40,7 +40,7 @@ export async function goBackIfLost(context: Context, sandbox: Sandbox): Promise<
   context.log.error({ job, silent }, 'a node of the job is lost; it goes back to its last checkpoint')
   context.catalogue.events.add(id, Date.now(), 'node-lost', { nodes: silent })
   sandbox.link?.send('say', { text: `${text}; the job is requeued and continues from its last checkpoint` })
-  void putBack(context, { jobId: job, restarts: sandbox.restarts }).catch((error: unknown) => {
+  void putBack(context, stintOf(sandbox)).catch((error: unknown) => {
     context.log.error({ job, err: asStintError(error) }, 'the job could not be put back')
   }).then(() => { sandbox.link?.send('release', { status: 1 }) })
   return true

@@ -1,6 +1,6 @@
 import { endingOf } from '../core/ending.ts'
 import type { StintError } from '../core/errors.ts'
-import type { Context } from './context.ts'
+import type { Context, Sandbox } from './context.ts'
 import { persist } from './persist.ts'
 
 /** A stint, as Slurm counts them. */
@@ -8,6 +8,10 @@ export interface StintOfJob {
   readonly jobId: number
   /** Of the job when this stint started. */
   readonly restarts: number
+}
+
+export function stintOf({ run, restarts }: Sandbox): StintOfJob {
+  return { jobId: run.job_id, restarts }
 }
 
 /**

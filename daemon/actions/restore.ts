@@ -7,7 +7,7 @@ import { exclusively } from './exclusively.ts'
 import { writeBook } from './launches.ts'
 import { localMember } from './local-member.ts'
 import { atAll, atAllOthers, memberFailure, membersOf } from './members.ts'
-import { isCancelled } from './put-back.ts'
+import { isCancelled, stintOf } from './put-back.ts'
 import { watchSettling } from './settle.ts'
 import { requireMember } from './start-member.ts'
 import { isExhausted, type FailedImage, recordFailedWay, takeNextWay, unreadableWays } from './ways-back.ts'
@@ -77,7 +77,7 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
         markRestored(context, sandbox, image.manifest.checkpoint, (Date.now() - started) / 1000)
         return
       } catch (error) {
-        if (await isCancelled(context, { jobId: job, restarts: sandbox.restarts })) {
+        if (await isCancelled(context, stintOf(sandbox))) {
           context.log.info({ job }, 'cancelled while it was restored')
           sandbox.link?.send('release', { status: 1 })
           return

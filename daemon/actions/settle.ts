@@ -5,7 +5,7 @@ import type { Context, Sandbox } from './context.ts'
 import { leaveNode, otherNodes } from './another-node.ts'
 import { exclusively } from './exclusively.ts'
 import { goBackIfLost } from './lost-member.ts'
-import { isCancelled } from './put-back.ts'
+import { isCancelled, stintOf } from './put-back.ts'
 import { type FailedImage, recordFailedWay } from './ways-back.ts'
 
 /** As long as any job runs. */
@@ -58,7 +58,7 @@ export async function answerEarlyEnd(context: Context, sandbox: Sandbox, waitSta
   const signal = crashSignal(waitStatus)
   const member = context.catalogue.members.require(sandbox.memberId)
   const image = context.store.list(sandbox.run.job_id).find(({ manifest }) => manifest.run === sandbox.run.id && manifest.checkpoint === member.restore_from)
-  if (signal === undefined || image === undefined || member.state !== 'running' || (await isCancelled(context, { jobId: sandbox.run.job_id, restarts: sandbox.restarts }))) {
+  if (signal === undefined || image === undefined || member.state !== 'running' || (await isCancelled(context, stintOf(sandbox)))) {
     sandbox.link?.send('end')
     return
   }

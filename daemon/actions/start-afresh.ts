@@ -2,7 +2,7 @@ import type { StintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
 import { markAfresh } from './mark-saved.ts'
 import { persist } from './persist.ts'
-import { putBack } from './put-back.ts'
+import { putBack, stintOf } from './put-back.ts'
 import { removeImages } from './retention.ts'
 
 /**
@@ -15,5 +15,5 @@ export async function startAfresh(context: Context, sandbox: Sandbox, reason: St
   sandbox.link?.send('say', { text: `no checkpoint can be restored; the job runs from the start, as it asked for: ${reason.message}` })
   removeImages(context, jobId, id)
   context.catalogue.events.add(id, Date.now(), 'afresh', { code: reason.code, message: reason.message })
-  await putBack(context, { jobId, restarts: sandbox.restarts })
+  await putBack(context, stintOf(sandbox))
 }

@@ -3,7 +3,7 @@ import { StintError, type ErrorCode } from '../core/errors.ts'
 import { nextWay, type FailedWay, type Fallback } from '../core/ways-back.ts'
 import { leaveNode, otherNodes } from './another-node.ts'
 import type { Context, Sandbox } from './context.ts'
-import { putBack } from './put-back.ts'
+import { putBack, stintOf } from './put-back.ts'
 import { startAfresh } from './start-afresh.ts'
 
 /** A checkpoint that could not be restored here, and why. */
@@ -71,7 +71,7 @@ async function mayLeave(context: Context, sandbox: Sandbox, failed: readonly Fai
 
 async function hold(context: Context, sandbox: Sandbox, error: StintError): Promise<void> {
   sandbox.link?.send('say', { text: `the job could not be continued and is held: ${error.message}` })
-  await putBack(context, { jobId: sandbox.run.job_id, restarts: sandbox.restarts }, error)
+  await putBack(context, stintOf(sandbox), error)
   // Whoever releases the job wants it tried again; until then nothing is.
   for (const { manifest } of context.store.list(sandbox.run.job_id)) context.store.clearAttempts(manifest)
 }

@@ -31,8 +31,10 @@ interface Ended { exitCode: string; out: string[]; err: string[]; waitedSeconds:
 async function ended(job: number, directory: string, started: number): Promise<Ended> {
   const fields = await untilEnded(job, 60)
   const seconds = (Date.now() - started) / 1000
-  const read = async (name: string): Promise<string[]> => (await on('ctl', `cat ${directory}/${name} || true`)).split('\n').filter((line) => line !== '')
-  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: Number((await read('waited.txt'))[0]), seconds, job }
+  const read = async (name: string): Promise<string[]> => (await on('ctl', `cat ${directory}/${name}`)).split('\n').filter((line) => line !== '')
+  // A script that never started has not written it: NaN.
+  const waited = await tryOn('ctl', `cat ${directory}/waited.txt`)
+  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: waited.exitCode === 0 ? Number(waited.stdout) : NaN, seconds, job }
 }
 
 async function run(node: string, body = ''): Promise<Ended> {

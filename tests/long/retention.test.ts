@@ -3,13 +3,19 @@ import { cluster, leftovers, on, showJob, status, submit, tryOn, until, untilEnd
 
 const minute = 60_000
 
+/** A job that runs on a node until the file `go` is there, saved once. */
+async function runWithImage(node: string): Promise<{ job: number; directory: string }> {
+  const directory = await workDirectory()
+  const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: '#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.2; done\nexit 3\n' })
+  await untilRunning(job)
+  await untilState(node, job, 'running')
+  await on(node, `sleep 1; stint checkpoint --keep-running ${job}`)
+  return { job, directory }
+}
+
 describe('a node that dies during a checkpoint', () => {
   test('leaves the sealed checkpoint before; the job goes on from there elsewhere, and what was left unfinished is reclaimed', async () => {
-    const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n3', script: '#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.2; done\nexit 3\n' })
-    await untilRunning(job)
-    await untilState('n3', job, 'running')
-    await on('n3', `sleep 1; stint checkpoint --keep-running ${job}`)
+    const { job, directory } = await runWithImage('n3')
     await on('n3', 'echo STINT_FAULT=prepared:/run/stint/dead > /etc/stint/environment')
     await cluster('daemon', 'n3', 'stop')
     await cluster('daemon', 'n3', 'start')
@@ -40,11 +46,7 @@ describe('a node that dies during a checkpoint', () => {
 
 describe('a job that ends while the daemon of its node is away', () => {
   test('leaves nothing: its images go when the daemon is back', async () => {
-    const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n4', script: '#!/bin/bash\nwhile [ ! -e go ]; do sleep 0.2; done\nexit 3\n' })
-    await untilRunning(job)
-    await untilState('n4', job, 'running')
-    await on('n4', `sleep 1; stint checkpoint --keep-running ${job}`)
+    const { job, directory } = await runWithImage('n4')
     await cluster('daemon', 'n4', 'stop')
     await on('ctl', `touch ${directory}/go`, { user: 'alice' })
     expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
