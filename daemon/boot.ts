@@ -84,7 +84,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
     drain: { report: undefined },
     criuVersion: await engine.version(),
     fault: faultHook(log),
-    sandboxes: new Map(),
+    sandboxes: new Map(), closing: new Set(),
   }
   // Without the record images of this node are taken to fit everywhere.
   await cpu.take().catch((error: unknown) => { log.warn({ err: error }, "this node's CPU could not be recorded") })

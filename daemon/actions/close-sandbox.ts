@@ -71,7 +71,8 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
   clearTimeout(sandbox.deadline)
   const member = context.catalogue.members.require(sandbox.memberId)
   const saved = member.state === 'held'
-  await clearMember(context, member, run.job_id)
+  context.closing.add(member.id)
+  await clearMember(context, member, run.job_id).finally(() => { context.closing.delete(member.id) })
   await sandbox.post?.[Symbol.asyncDispose]()
   if (sandbox.coordinator !== undefined) {
     await tellCoordinator(context, sandbox)

@@ -119,6 +119,8 @@ export interface Context {
   readonly drain: { report: DrainReport | undefined }
   /** By job id. */
   readonly sandboxes: Map<number, Sandbox>
+  /** Rows of members whose sandbox has ended and is being cleared away; only actions/close-sandbox.ts adds to it. */
+  readonly closing: Set<number>
   /** What slurmctld said of jobs that Prolog has told of, by job id; only actions/announced.ts sets it. */
   readonly announced: Map<number, { readonly at: number; readonly job: Promise<SlurmJob> }>
   /** Members of other nodes' runs that are about to be opened here, by job id. */

@@ -83,14 +83,14 @@ export async function nodesOf(job: number): Promise<string[]> {
   return (await on('ctl', `scontrol show hostnames "$(scontrol show job -o ${job} | grep -o ' NodeList=[^ ]*' | cut -d= -f2)"`)).split('\n')
 }
 
-/** Looks until `found` returns something. @throws Error with `what` after `seconds`, or a multiple of them where the machine is emulated */
+/** Looks until `found` returns something, the longer it takes the less often: looking takes the processor away from what is waited for. @throws Error with `what` after `seconds`, or a multiple of them where the machine is emulated */
 export async function until<T>(what: string, seconds: number, found: () => Promise<T | undefined | false>): Promise<T> {
   const end = Date.now() + seconds * 1000 * patience
-  for (;;) {
+  for (let pause = 200; ; pause = Math.min(pause * 1.2, 1000)) {
     const value = await found()
     if (value !== undefined && value !== false) return value
     if (Date.now() > end) throw new Error(`not within ${seconds * patience} s: ${what}`)
-    await sleep(200 * patience)
+    await sleep(pause * patience)
   }
 }
 
@@ -151,16 +151,16 @@ export interface RunJson {
   events: { at: number; kind: string; detail: Record<string, unknown> }[]
 }
 
-/** What `stint status JOB --json` does, without Node.js, which takes the emulated machine ten seconds to start. */
+/** What `stint status JOB --json` does, without Node.js: tests that wait for something ask often, and must leave the machine to the jobs. */
 const askDaemon = String.raw`perl -MSocket -e '
   my $daemon; socket($daemon, AF_UNIX, SOCK_STREAM, 0) && connect($daemon, pack_sockaddr_un("/run/stint/stintd.sock")) or exit 1;
   syswrite $daemon, "GET /v1/runs/$ARGV[0] HTTP/1.0\r\nHost: stint\r\n\r\n";
   local $/; my ($head, $body) = split /\r\n\r\n/, <$daemon>, 2;
   $head =~ m{^HTTP/1.1 200 } or exit 1; print $body'`
 
-/** `stint status JOB --json` on a node; undefined when it knows no such run. */
+/** What `stint status JOB --json` prints on a node; undefined when it knows no such run. */
 export async function status(node: string, job: number): Promise<RunJson | undefined> {
-  const { exitCode, stdout } = await tryOn(node, isEmulated ? `${askDaemon} ${job}` : `stint status ${job} --json`)
+  const { exitCode, stdout } = await tryOn(node, `${askDaemon} ${job}`)
   return exitCode === 0 ? (JSON.parse(stdout) as RunJson) : undefined
 }
 

@@ -2,10 +2,6 @@
 # Each node has a directory of its own at the top of every hierarchy of the machine (v1 and unified alike); the
 # node's cgroup namespace makes it the node's root.
 
-cgroup_name() {
-  echo "stint-cluster.$CLUSTER.$1"
-}
-
 # Lines "MOUNTPOINT TYPE OPTIONS", the options being those that name the hierarchy.
 cgroup_hierarchies() {
   awk 'NR == FNR { controller[$1]; next }
@@ -21,7 +17,7 @@ cgroup_hierarchies() {
 cgroup_make() {
   local mountpoint dir file
   while read -r mountpoint _; do
-    dir=$mountpoint/$(cgroup_name "$1")
+    dir=$mountpoint/stint-cluster.$CLUSTER.$1
     mkdir -p "$dir"
     # A v1 cpuset takes no process before it is told its CPUs and memory nodes.
     for file in cpuset.cpus cpuset.mems; do
@@ -30,13 +26,12 @@ cgroup_make() {
   done < <(cgroup_hierarchies)
 }
 
-# The calling process enters the node's cgroups.
+# The calling process enters the node's cgroups, in the hierarchies of the time of its boot.
 cgroup_join() {
-  local mountpoint name
-  name=$(cgroup_name "$1")
+  local mountpoint
   while read -r mountpoint _; do
-    echo "$BASHPID" >"$mountpoint/$name/cgroup.procs"
-  done < <(cgroup_hierarchies)
+    echo "$BASHPID" >"$mountpoint/stint-cluster.$CLUSTER.$1/cgroup.procs"
+  done <"$STATE/nodes/$1/cgroups"
 }
 
 # The directories of a node, or of all nodes of this cluster (NODE '*'), whether its state is known or lost.

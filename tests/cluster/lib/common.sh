@@ -2,7 +2,7 @@
 # Names, places and messages that every other piece uses.
 
 CLUSTER=${STINT_CLUSTER:-stint}
-CHECKOUT=$(realpath "$HERE/../..")
+CHECKOUT=${HERE%/*/*}
 STATE=/var/lib/stint-cluster/$CLUSTER
 CACHE=${STINT_CLUSTER_CACHE:-/var/cache/stint-cluster}
 NODE_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

@@ -6,7 +6,7 @@ node_names() {
 }
 
 require_node() {
-  node_names | grep -qx -- "$1" ||
+  [[ -n $1 && -r $STATE/nodes.list && $'\n'$(<"$STATE/nodes.list")$'\n' == *$'\n'"$1"$'\n'* ]] ||
     die "cluster '$CLUSTER' has no node '$1'" "nodes are: $(node_names | xargs); 'cluster up' starts a cluster"
 }
 
@@ -15,7 +15,7 @@ require_node() {
 node_pid() {
   local pid
   { read -r pid _ <"$STATE/nodes/$1/init.pid"; } 2>/dev/null || return 1
-  grep -qs ":/$(cgroup_name "$1")\$" "/proc/$pid/cgroup" && [[ -e /proc/$pid/ns/mnt ]] || return 1
+  [[ $(cat "/proc/$pid/cgroup" 2>/dev/null)$'\n' == *":/stint-cluster.$CLUSTER.$1"$'\n'* && -e /proc/$pid/ns/mnt ]] || return 1
   echo "$pid"
 }
 
@@ -98,7 +98,7 @@ enter_node() {
   exec nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --time --wdns=/ -- \
     /usr/bin/env -i TERM="${TERM:-dumb}" LANG=C.UTF-8 \
     setpriv --reuid "$user" --regid "$user" --init-groups --reset-env --pdeathsig TERM -- \
-    sh -c 'cd && unset OLDPWD && case $USER in root) PATH='"$NODE_PATH"';; *) PATH=/usr/local/bin:/usr/bin:/bin;; esac && export PATH LANG=C.UTF-8 && exec "$@"' sh "$@"
+    sh -c 'cd && unset OLDPWD && case $USER in root) PATH='"$NODE_PATH"'; export NODE_COMPILE_CACHE=/var/cache/stint;; *) PATH=/usr/local/bin:/usr/bin:/bin;; esac && export PATH LANG=C.UTF-8 && exec "$@"' sh "$@"
 }
 
 # in_node NODE COMMAND...: the same as root, and come back.
