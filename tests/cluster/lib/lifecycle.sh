@@ -24,7 +24,7 @@ cluster_up() {
   switch_make
   say "files and network ready"
 
-  for node in $(node_names); do boot_node "$node"; done
+  boot_nodes
   say "nodes started: $(node_names | xargs)"
   wait_until 30 slurm_is_idle "$nodes" || {
     in_node ctl sinfo >&2 || true
@@ -33,6 +33,15 @@ cluster_up() {
   say "Slurm ready"
   wait_for_daemons
   say "cluster '$CLUSTER' is up; next: cluster exec n1 -- sinfo"
+}
+
+boot_nodes() {
+  local node pids=() pid
+  for node in $(node_names); do
+    boot_node "$node" &
+    pids+=($!)
+  done
+  for pid in "${pids[@]}"; do wait "$pid"; done
 }
 
 slurm_is_idle() {
@@ -44,7 +53,7 @@ wait_for_daemons() {
   local node
   [[ -x $CHECKOUT/daemon/bin/stintd ]] || { say "no daemon/bin/stintd yet: nodes run without it"; return 0; }
   for node in $(node_names); do
-    wait_until 10 in_node "$node" "$SERVICE" status >/dev/null ||
+    wait_until 30 in_node "$node" "$SERVICE" status >/dev/null ||
       say "warning: stintd does not listen on $node; see 'cluster daemon $node log'"
   done
 }

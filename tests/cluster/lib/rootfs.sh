@@ -42,9 +42,7 @@ build_rootfs() {
   rm -rf "$CACHE"/rootfs-*.new
   unshare --mount mmdebstrap --mode=root --format=directory --variant=apt --include="$packages" \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
-    --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/doc/*' \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    "${hooks[@]}" \
+    --dpkgopt=force-unsafe-io "${hooks[@]}" \
     "$suite" "$path.new" ${STINT_CLUSTER_MIRROR:+"$STINT_CLUSTER_MIRROR"} >"$path.log" 2>&1 ||
     { tail -n 20 "$path.log" >&2; die "the root file system could not be built" "read $path.log"; }
   mv "$path.new" "$path"
