@@ -74,7 +74,7 @@ describe('ten jobs of 200 MB on three nodes that must all give way at once', () 
         const found = await status(node, job)
         return found?.checkpoints.some((c) => c.state === 'requeued') === true ? found : undefined
       })
-      expect(run.checkpoints.map((c) => c.state)).toEqual(['requeued'])
+      expect(run.checkpoints.map((c) => [c.state, c.error])).toEqual([['requeued', null]])
       expect(['signal', 'preemption']).toContain(run.checkpoints[0]?.trigger)
     })
     // Not followed to its state in Slurm: after a grace slurmctld starts any job once more when it has ended (docs/user-guide.md).
