@@ -1,5 +1,6 @@
 import { endingOf } from '../core/ending.ts'
-import type { StintError } from '../core/errors.ts'
+import { StintError } from '../core/errors.ts'
+import type { SlurmJob } from '../slurm/scontrol.ts'
 import type { Context, Sandbox } from './context.ts'
 import { persist } from './persist.ts'
 
@@ -29,17 +30,38 @@ function commentOf(reason: StintError): string {
 }
 
 /**
- * Ends this stint of a job and puts it back into the queue. Not where it is there already, or was cancelled: Slurm is asked
- * before every try, as a requeue that comes late would end the next stint, or continue what nobody wants.
+ * Asks Slurm, once, to end this stint of a job and to put it back into the queue; not where it is there already, or was
+ * cancelled, as a requeue that comes late would end the next stint, or continue what nobody wants. So what somebody ends while
+ * we ask is not put back either.
+ * @param job as Slurm has just told it
+ * @returns which of the two it is: `requeued`, by this or before, or `cancelled`
+ * @throws StintError E_SLURM
+ */
+export async function requeueOnce(context: Context, { jobId, restarts }: StintOfJob, job: SlurmJob, how: 'requeue' | 'requeuehold' = 'requeue'): Promise<'requeued' | 'cancelled'> {
+  const ending = endingOf(job, restarts)
+  if (ending === 'cancelled' || ending === 'requeued') return ending
+  if (job.state !== 'RUNNING' && job.state !== 'SUSPENDED') {
+    await context.scontrol.requeue(jobId, how, 'any')
+    return 'requeued'
+  }
+  await context.scontrol.requeue(jobId, how, 'incomplete')
+  const now = endingOf(await context.scontrol.showJob(jobId), restarts)
+  if (now !== 'cancelled' && now !== 'requeued') throw new StintError('E_SLURM', `Slurm did not put job ${jobId} back: its stint has ended by ${now}`)
+  return now
+}
+
+/**
+ * Ends this stint of a job and puts it back into the queue, as requeueOnce does, with retries.
  * @param held why only its owner or an admin shall let it go on, for its comment
  * @returns whether this put it there
  * @throws StintError E_SLURM
  */
-export async function putBack(context: Context, { jobId, restarts }: StintOfJob, held?: StintError): Promise<boolean> {
-  return persist(context, jobId, held === undefined ? 'requeue' : 'requeuehold', async () => {
-    const ending = endingOf(await context.scontrol.showJob(jobId), restarts)
-    if (ending === 'cancelled' || ending === 'requeued') return false
-    await (held === undefined ? context.scontrol.requeue(jobId) : context.scontrol.requeueHold(jobId, commentOf(held)))
+export async function putBack(context: Context, stint: StintOfJob, held?: StintError): Promise<boolean> {
+  const how = held === undefined ? 'requeue' : 'requeuehold'
+  return persist(context, stint.jobId, how, async () => {
+    const job = await context.scontrol.showJob(stint.jobId)
+    if (endingOf(job, stint.restarts) === 'requeued' || (await requeueOnce(context, stint, job, how)) === 'cancelled') return false
+    if (held !== undefined) await context.scontrol.setComment(stint.jobId, commentOf(held))
     return true
   })
 }

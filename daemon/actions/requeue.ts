@@ -4,6 +4,7 @@ import { asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
 import { markSaved } from './mark-saved.ts'
 import { keepHere } from './places.ts'
+import { requeueOnce, stintOf } from './put-back.ts'
 import { mayResubmit, resubmit } from './resubmit.ts'
 
 /** Exit code of a job that goes on as another (EX_TEMPFAIL of sysexits.h): no `afterok` of it may start. */
@@ -20,6 +21,12 @@ function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: 
   context.log.info({ job: sandbox.run.job_id, next }, 'requeued')
 }
 
+/** Nobody wants it continued. */
+function leaveCancelled(context: Context, sandbox: Sandbox): void {
+  context.catalogue.events.add(sandbox.run.id, Date.now(), 'cancelled', {})
+  sandbox.link?.send('release', { status: 0 })
+}
+
 /**
  * Requeues a saved run. Until Slurm has accepted it the sandbox holds, or Slurm would record the job as finished.
  * Not asked for where Slurm has done it already: by preemption, or an admin's requeue. A job that is preempted under
@@ -33,8 +40,7 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
       const job = await context.scontrol.showJob(jobId)
       const ending = endingOf(job, sandbox.restarts)
       if (ending === 'cancelled') {
-        context.catalogue.events.add(sandbox.run.id, Date.now(), 'cancelled', {})
-        sandbox.link?.send('release', { status: 0 })
+        leaveCancelled(context, sandbox)
         return
       }
       const { number } = context.catalogue.checkpoints.require(checkpointId)
@@ -45,9 +51,12 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
       }
       // Slurm takes no notes on a job that is over, or being ended; in the queue again it does.
       const isOver = ending !== 'requeued' && job.state !== 'RUNNING'
-      if (isOver) await context.scontrol.requeue(jobId)
-      await markSaved(context, job, number)
-      if (ending !== 'requeued' && !isOver) await context.scontrol.requeue(jobId)
+      if (!isOver) await markSaved(context, job, number)
+      if ((await requeueOnce(context, stintOf(sandbox), job)) === 'cancelled') {
+        leaveCancelled(context, sandbox)
+        return
+      }
+      if (isOver) await markSaved(context, job, number)
       await keepHere(context, jobId)
       finish(context, sandbox, checkpointId, 'continues from its checkpoint in its next allocation', 0)
       return

@@ -174,16 +174,18 @@ export class Scontrol {
     return (await this.showJob(jobId)).name
   }
 
-  /** Puts a running job back into the queue under its id; its processes are ended by Slurm. */
-  async requeue(jobId: number): Promise<void> {
-    await this.#call('requeue', await this.#nameOf(jobId))
+  /**
+   * Puts a job back into the queue under its id; its processes are ended by Slurm.
+   * @param how `requeuehold`: held until somebody releases it
+   * @param which `incomplete`: only if nobody has ended it, which slurmctld looks at in the same step; it does not say when it was so
+   */
+  async requeue(jobId: number, how: 'requeue' | 'requeuehold', which: 'any' | 'incomplete'): Promise<void> {
+    await this.#call(how, ...(which === 'any' ? [] : [which]), await this.#nameOf(jobId))
   }
 
-  /** The same, held until somebody releases it; `comment` shows in `scontrol show job`. */
-  async requeueHold(jobId: number, comment: string): Promise<void> {
-    const name = await this.#nameOf(jobId)
-    await this.#call('requeuehold', name)
-    await this.#call('update', `jobid=${name}`, `comment=${comment}`)
+  /** Notes something on a job where its owner sees and may change it: `scontrol show job`, `squeue -O Comment`. */
+  async setComment(jobId: number, comment: string): Promise<void> {
+    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `comment=${comment}`)
   }
 
   /** Lets a held job go. */

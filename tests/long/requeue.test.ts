@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, on, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, leftovers, on, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 /** Counts until the file `go` is there. */
@@ -104,6 +104,23 @@ describe('scancel in the middle of a restore', () => {
     await untilState('n5', job, 'running')
     await on('ctl', `scancel ${job}`, { user: 'alice' })
     await expectCancelled(job)
+  }, 3 * minute)
+})
+
+describe('scancel right after a checkpoint', () => {
+  test('ends every job for good, though its requeue is under way', async () => {
+    const jobs = await Promise.all(['n1', 'n2', 'n3', 'n4', 'n5'].flatMap((node) => [node, node]).map(async (node) => {
+      const job = await submit({ directory: await workDirectory(), options: `--stint --time=10 --nodelist=${node}`, script })
+      await untilRunning(job)
+      await untilState(node, job, 'running')
+      return { node, job }
+    }))
+    await atOnce(jobs, async ({ node, job }) => { await on(node, `stint checkpoint ${job} && scancel ${job}`) })
+    await on('ctl', 'sleep 25') // A job that was put back runs again by then.
+    for (const { node, job } of jobs) {
+      expect([job, (await showJob(job)).get('JobState')]).toEqual([job, 'CANCELLED'])
+      await until('nothing is left behind', 20, async () => (await leftovers(node, job)) === '')
+    }
   }, 3 * minute)
 })
 

@@ -11,22 +11,36 @@ const running = readFileSync(join(import.meta.dirname, '../fixtures/scontrol/run
 
 beforeAll(() => {
   made = makeContext()
-  writeFileSync(join(made.folder, 'scontrol'), `#!/bin/sh\necho "$*" >>'${made.folder}/orders'\nexec cat '${made.folder}/slurm'\n`)
+  writeFileSync(join(made.folder, 'scontrol'), `#!/bin/sh\necho "$*" >>'${made.folder}/orders'\ncase $1 in requeue*) mv '${made.folder}/slurm.next' '${made.folder}/slurm';; esac\nexec cat '${made.folder}/slurm'\n`)
 })
 afterAll(async () => made[Symbol.asyncDispose]())
 
-/** What scontrol is told, beside questions, when Slurm says this of the job. */
-async function orders(state: string, restarts: number, held?: StintError): Promise<{ done: boolean; orders: string[] }> {
-  writeFileSync(join(made.folder, 'slurm'), running.replace('JobState=RUNNING', `JobState=${state}`).replace('Restarts=0', `Restarts=${restarts}`))
+function job(state: string, restarts: number): string {
+  return running.replace('JobState=RUNNING', `JobState=${state}`).replace('Restarts=0', `Restarts=${restarts}`)
+}
+
+/** What scontrol is told, beside questions, when Slurm says this of the job, and that it is PENDING or `then` after a requeue. */
+async function orders(state: string, restarts: number, held?: StintError, then = job('PENDING', restarts + 1)): Promise<{ done: boolean; orders: string[] }> {
+  writeFileSync(join(made.folder, 'slurm'), job(state, restarts))
+  writeFileSync(join(made.folder, 'slurm.next'), then)
   writeFileSync(join(made.folder, 'orders'), '')
   const done = await putBack(made.context, stint, held)
   return { done, orders: readFileSync(join(made.folder, 'orders'), 'utf8').split('\n').filter((line) => line !== '' && !line.startsWith('show')) }
 }
 
 describe('putting a job back into the queue', () => {
-  test.each(['RUNNING', 'NODE_FAIL', 'TIMEOUT', 'PREEMPTED'])('is asked of Slurm while its stint is %s', async (state) => {
-    expect(await orders(state, 1)).toEqual({ done: true, orders: ['requeue 1'] })
+  test.each([['RUNNING', 'incomplete 1'], ['SUSPENDED', 'incomplete 1'], ['NODE_FAIL', '1'], ['TIMEOUT', '1'], ['PREEMPTED', '1']])('is asked of Slurm while its stint is %s', async (state, what) => {
+    expect(await orders(state, 1)).toEqual({ done: true, orders: [`requeue ${what}`] })
   })
+
+  test('is left when somebody cancels the job in the same moment', async () => {
+    expect(await orders('RUNNING', 1, undefined, job('CANCELLED', 1))).toEqual({ done: false, orders: ['requeue incomplete 1'] })
+    expect(await orders('RUNNING', 1, new StintError('E_NO_CHECKPOINT', 'none is left'), job('COMPLETING', 1))).toEqual({ done: false, orders: ['requeuehold incomplete 1'] })
+  })
+
+  test('is asked for again when the stint has met its limit in the same moment', async () => {
+    expect(await orders('RUNNING', 1, undefined, job('TIMEOUT', 1))).toEqual({ done: true, orders: ['requeue incomplete 1', 'requeue 1'] })
+  }, 60_000)
 
   test.each([['PENDING', 1], ['PENDING', 2], ['RUNNING', 2], ['CANCELLED', 1], ['COMPLETED', 1]] as const)('ends nothing when the job is %s with %d restarts', async (state, restarts) => {
     expect(await orders(state, restarts)).toEqual({ done: false, orders: [] })
@@ -34,7 +48,7 @@ describe('putting a job back into the queue', () => {
 
   test('held, tells the reason', async () => {
     const reason = new StintError('E_NO_CHECKPOINT', 'none is left')
-    expect(await orders('RUNNING', 1, reason)).toEqual({ done: true, orders: ['requeuehold 1', 'update jobid=1 comment=stint: E_NO_CHECKPOINT: none is left'] })
+    expect(await orders('RUNNING', 1, reason)).toEqual({ done: true, orders: ['requeuehold incomplete 1', 'update jobid=1 comment=stint: E_NO_CHECKPOINT: none is left'] })
     expect(await orders('RUNNING', 2, reason)).toEqual({ done: false, orders: [] })
   })
 })
