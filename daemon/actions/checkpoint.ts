@@ -65,7 +65,7 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const { catalogue, store } = context
   const number = Math.max(catalogue.checkpoints.highestNumber(sandbox.run.id), store.highestNumber(sandbox.run.job_id, sandbox.run.id)) + 1
   const order = { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, coordinator: context.node, members: members.map((m) => m.member) }
-  catalogue.events.add(sandbox.run.id, startedAt, 'checkpoint', { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, bytes, members: members.length })
+  catalogue.events.add(sandbox.run.id, startedAt, 'checkpoint', { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, bytes, members: members.length, planned: sandbox.plan })
   return { order, members, startedAt }
 }
 

@@ -81,13 +81,15 @@ async function plan(context: Context, sandbox: Sandbox): Promise<{ now: number; 
   const prediction = await predictRun(context, sandbox)
   const now = Date.now() / 1000
   const { end_time: end } = context.catalogue.members.require(sandbox.memberId)
-  const beside = end === null ? 0 : besideSeconds(context, sandbox, end, prediction.seconds)
-  sandbox.plan = { prediction, besideSeconds: beside }
   if (end === null) {
+    sandbox.plan = { prediction, besideSeconds: 0 }
     sandbox.plannedAt = undefined
     return { now, at: Infinity }
   }
-  const due = actAt(end / 1000, prediction, beside, deadlineRules(context))
+  const dueWith = (beside: number): number => actAt(end / 1000, prediction, beside, deadlineRules(context))
+  const beside = besideSeconds(context, sandbox, dueWith(sandbox.plan?.besideSeconds ?? 0) * 1000, end)
+  sandbox.plan = { prediction, besideSeconds: beside }
+  const due = dueWith(beside)
   // After a failure there is a pause, but none that would go over the end.
   const at = sandbox.notBefore < end - prediction.seconds * 1000 ? Math.max(due, sandbox.notBefore / 1000) : due
   sandbox.plannedAt = at * 1000

@@ -28,13 +28,15 @@ function others(context: Context, sandbox: Sandbox): Sandbox[] {
   return [...context.sandboxes.values()].filter((other) => other !== sandbox)
 }
 
-/** What other runs of this node need whose own end is so near to this one's that they will be written at the same time, seconds. */
-export function besideSeconds(context: Context, sandbox: Sandbox, end: number, seconds: number): number {
-  return others(context, sandbox).reduce((sum, other) => {
-    const { end_time: otherEnd, state } = context.catalogue.members.require(other.memberId)
-    const needs = other.plan?.prediction.seconds ?? 0
-    const meets = otherEnd !== null && (state === 'running' || state === 'dumping') && Math.abs(otherEnd - end) < (seconds + needs) * 1000
-    return meets ? sum + needs : sum
+/**
+ * What other runs of this node need that will be written in the time in which this one is, seconds.
+ * @param from when this one is to be saved, by its last plan, and `to` its end, milliseconds since 1970
+ */
+export function besideSeconds(context: Context, sandbox: Sandbox, from: number, to: number): number {
+  return others(context, sandbox).reduce((sum, { memberId, plan, plannedAt }) => {
+    const { end_time: end, state } = context.catalogue.members.require(memberId)
+    const meets = plan !== undefined && plannedAt !== undefined && end !== null && (state === 'running' || state === 'dumping') && plannedAt < to && from < end
+    return meets ? sum + plan.prediction.seconds : sum
   }, 0)
 }
 

@@ -71,7 +71,8 @@ export class GuardLink {
   async expect(verb: string, seconds: number): Promise<Message> {
     const { promise, resolve } = Promise.withResolvers<Message | undefined>()
     this.#waiting.set(verb, resolve)
-    const timer = setTimeout(() => { resolve(undefined) }, seconds * 1000)
+    // A daemon that was busy itself comes to its timers first: what has arrived meanwhile is read before anybody is blamed.
+    const timer = setTimeout(() => { setImmediate(() => { resolve(undefined) }) }, seconds * 1000)
     const message = await promise
     clearTimeout(timer)
     if (message === undefined) {

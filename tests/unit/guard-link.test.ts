@@ -49,6 +49,13 @@ describe('a guard\'s connection', () => {
     expect(link.peer).toEqual({ pid: process.pid, uid: process.getuid?.(), gid: process.getgid?.() })
   })
 
+  test('has heard what was said in time, also when the daemon itself was busy until after it', async () => {
+    const held = link.expect('held', 0.05)
+    guard.write('held\n')
+    for (const end = Date.now() + 200; Date.now() < end;); // As SQLite's wait for a disk that others write to.
+    expect((await held).verb).toBe('held')
+  })
+
   test('hears whole lines however they are cut, and passes over what is none', async () => {
     for (const piece of ['si', 'gnal number=10\nexit sta', 'tus=0\n\n???\n', 'caf', Buffer.from([0xc3]), Buffer.from([0xa9, 0x0a]), 'held']) {
       guard.write(piece)
