@@ -6,6 +6,7 @@ import { markSaved } from './mark-saved.ts'
 import { keepHere } from './places.ts'
 import { requeueOnce, stintOf } from './put-back.ts'
 import { mayResubmit, resubmit } from './resubmit.ts'
+import { dropFinished } from './retention.ts'
 
 /** Exit code of a job that goes on as another (EX_TEMPFAIL of sysexits.h): no `afterok` of it may start. */
 const resubmittedExit = 75
@@ -23,7 +24,12 @@ function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: 
 
 /** Nobody wants it continued. */
 function leaveCancelled(context: Context, sandbox: Sandbox): void {
-  context.catalogue.events.add(sandbox.run.id, Date.now(), 'cancelled', {})
+  const { id, job_id: job } = sandbox.run
+  context.catalogue.transaction(() => {
+    context.catalogue.runs.end(id, Date.now(), null)
+    context.catalogue.events.add(id, Date.now(), 'cancelled', {})
+  })
+  dropFinished(context, job, id)
   sandbox.link?.send('release', { status: 0 })
 }
 

@@ -121,6 +121,9 @@ describe('scancel right after a checkpoint', () => {
       expect([job, (await showJob(job)).get('JobState')]).toEqual([job, 'CANCELLED'])
       await until('nothing is left behind', 20, async () => (await leftovers(node, job)) === '')
     }
+    // Those that were in the queue already when they were cancelled keep theirs until the nodes look, at night.
+    await on('n1', 'stint reclaim')
+    expect(await on('ctl', 'ls /shared/stint')).toBe('')
   }, 3 * minute)
 })
 

@@ -1,8 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { beforeAll, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { fixtures, on, status, submit, tryOn, until, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
 
-/** How late the walltime checkpoint begins, and whether ever too late, over jobs of all sizes. */
+/**
+ * How late the walltime checkpoint begins, and whether ever too late, over jobs of all sizes. Into a store of each node's memory: a
+ * prediction is as good as its store is steady, and the disk below the virtual cluster may take four times as long for the same
+ * bytes (docs/performance.md). STINT_WALLTIME_STORE=disk has the store there nonetheless; "never too late" must hold with any.
+ */
 
 const minute = 60_000
 /** Jobs of 50 MB to 3 GB, each so many times larger than the one before. */
@@ -16,6 +20,7 @@ const sizes = Array.from({ length: jobs }, (_, n) => sorted[(n * 7) % jobs] ?? s
  * write to one disk; what a node knows of are its own runs.
  */
 const pauseSeconds = 30
+const isSteady = process.env['STINT_WALLTIME_STORE'] !== 'disk'
 /** Checkpoints of each size that a node makes before, so that there is something to predict from. */
 const lessons = 3
 
@@ -29,6 +34,12 @@ async function hog(megabytes: number, time: number, node = '--exclude=n4,n5'): P
   return { job, directory }
 }
 
+/** A job that was saved and is in the queue would keep its image until the night. */
+async function cancel(job: number, node: string): Promise<void> {
+  await on('ctl', `scancel ${job}`)
+  await on(node, `sleep 1; rm -rf /shared/stint/${job}`)
+}
+
 /** A node learns what its store takes, from small jobs and large ones; one after the other, as nobody else writes then. */
 async function learn(node: string): Promise<void> {
   for (const megabytes of [100, 1500]) {
@@ -37,7 +48,7 @@ async function learn(node: string): Promise<void> {
       await untilRunning(job)
       await until(`job ${job} has filled its memory`, 60, async () => (await tryOn('ctl', `grep ready ${directory}/out.txt`)).exitCode === 0)
       await on(node, `stint checkpoint ${job}`)
-      await on('ctl', `scancel ${job}`)
+      await cancel(job, node)
     }
   }
 }
@@ -78,7 +89,7 @@ async function untilWalltime(watch: Watch, megabytes: number): Promise<() => Pro
   const { job, directory } = await hog(megabytes, 1)
   const { node, limit } = await watch.until(job, 'RUNNING', 300)
   const failure = await watch.until(job, 'PENDING', 120).then(() => undefined, (error: unknown) => error as Error)
-  await on('ctl', `scancel ${job}`) // Before it starts again.
+  await cancel(job, node) // Before it starts again.
   return async () => {
     const run = await status(node, job)
     const checkpoint = run?.checkpoints.find((c) => ['requeued', 'aborted'].includes(c.state))
@@ -97,7 +108,10 @@ function quartiles(values: readonly number[]): string {
 }
 
 beforeAll(async () => {
-  for (const node of ['n1', 'n2', 'n3']) await learn(node)
+  for (const node of ['n1', 'n2', 'n3']) {
+    if (isSteady) await on(node, 'mount -t tmpfs -o size=8g,mode=700 none /shared/stint')
+    await learn(node)
+  }
   await using watch = new Watch()
   const learnt = await Promise.allSettled(sizes.map(async (megabytes, n) => {
     await sleep(n * pauseSeconds * 1000)
@@ -117,6 +131,10 @@ beforeAll(async () => {
   expect(failures).toEqual([])
 }, 30 * minute)
 
+afterAll(async () => {
+  for (const node of ['n1', 'n2', 'n3']) if (isSteady) await on(node, 'umount /shared/stint')
+}, minute)
+
 function isEarly(o: Outcome): boolean {
   return o.secondsBeforeLimit > 1.5 * o.tookSeconds + 3
 }
@@ -125,6 +143,7 @@ test('no job is saved too late', () => {
   expect(outcomes.filter((o) => o.state !== 'requeued' || o.tookSeconds > o.secondsBeforeLimit)).toEqual([])
 })
 
-test('no job is frozen earlier than 1.5 times the time its checkpoint then takes, and 3 s, before its limit', () => {
+const testOfSteady = isSteady ? test : test.skip
+testOfSteady('no job is frozen earlier than 1.5 times the time its checkpoint then takes, and 3 s, before its limit', () => {
   expect(outcomes.filter(isEarly)).toEqual([])
 })
