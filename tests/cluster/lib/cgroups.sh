@@ -2,6 +2,9 @@
 # Each node has a directory of its own at the top of every hierarchy of the machine (v1 and unified alike); the
 # node's cgroup namespace makes it the node's root.
 
+# Of a node: $CGROUP.NODE. A variable, since a function's output would be a process more for every `cluster exec`.
+CGROUP=stint-cluster.$CLUSTER
+
 # Lines "MOUNTPOINT TYPE OPTIONS", the options being those that name the hierarchy.
 cgroup_hierarchies() {
   awk 'NR == FNR { controller[$1]; next }
@@ -17,7 +20,7 @@ cgroup_hierarchies() {
 cgroup_make() {
   local mountpoint dir file
   while read -r mountpoint _; do
-    dir=$mountpoint/stint-cluster.$CLUSTER.$1
+    dir=$mountpoint/$CGROUP.$1
     mkdir -p "$dir"
     # A v1 cpuset takes no process before it is told its CPUs and memory nodes.
     for file in cpuset.cpus cpuset.mems; do
@@ -30,7 +33,7 @@ cgroup_make() {
 cgroup_join() {
   local mountpoint
   while read -r mountpoint _; do
-    echo "$BASHPID" >"$mountpoint/stint-cluster.$CLUSTER.$1/cgroup.procs"
+    echo "$BASHPID" >"$mountpoint/$CGROUP.$1/cgroup.procs"
   done <"$STATE/nodes/$1/cgroups"
 }
 
@@ -38,7 +41,7 @@ cgroup_join() {
 cgroup_directories() {
   local mountpoint dir
   while read -r mountpoint _; do
-    for dir in "$mountpoint"/stint-cluster."$CLUSTER".$1; do
+    for dir in "$mountpoint/$CGROUP".$1; do
       [[ ! -d $dir ]] || echo "$dir"
     done
   done < <(cgroup_hierarchies)

@@ -68,7 +68,7 @@ cluster_down() {
 sweep() {
   local node held
   for node in $(node_names); do crash_node "$node"; done
-  node_is_gone '*' || wait_until 20 node_is_gone '*' || die "cgroups stint-cluster.$CLUSTER.* cannot be removed" "look for their processes"
+  node_is_gone '*' || wait_until 20 node_is_gone '*' || die "cgroups $CGROUP.* cannot be removed" "look for their processes"
   for held in "$STATE"/switch.net "$STATE"/nodes/*/net; do release_namespace "$held"; done
   rm -rf --one-file-system "$STATE"
   rmdir --ignore-fail-on-non-empty "${STATE%/*}" 2>/dev/null || true

@@ -15,7 +15,7 @@ require_node() {
 node_pid() {
   local pid
   { read -r pid _ <"$STATE/nodes/$1/init.pid"; } 2>/dev/null || return 1
-  [[ $(cat "/proc/$pid/cgroup" 2>/dev/null)$'\n' == *":/stint-cluster.$CLUSTER.$1"$'\n'* && -e /proc/$pid/ns/mnt ]] || return 1
+  [[ $(cat "/proc/$pid/cgroup" 2>/dev/null)$'\n' == *":/$CGROUP.$1"$'\n'* && -e /proc/$pid/ns/mnt ]] || return 1
   echo "$pid"
 }
 
