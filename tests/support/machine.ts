@@ -36,13 +36,13 @@ export interface Sighting {
 }
 
 /**
- * Waits for a job's CRIU, stops it in mid-work with SIGSTOP and looks at it; `resume` lets it go on.
+ * Waits for the CRIU that dumps or restores a job, stops it in mid-work with SIGSTOP and looks at it; `resume` lets it go on.
  * @param trigger a shell command that leads to it; it runs beside, and its output is lost
  */
 export async function stopCriu(job: number, trigger: string): Promise<Sighting & { resume: () => Promise<void> }> {
   const text = await on('ctl', `
     (${trigger}) >/dev/null 2>&1 </dev/null &
-    for _ in $(seq 3000); do pid=$(pgrep -o -f '^/usr/sbin/criu .*--images-dir /shared/stint/${job}/') && break; sleep 0.1; done
+    for _ in $(seq 3000); do pid=$(pgrep -o -f '^/usr/sbin/criu (dump|restore) .*--images-dir /shared/stint/${job}/') && break; sleep 0.1; done
     kill -STOP "$pid" && echo "$pid" && awk '/^Uid|^CapEff/ { print $2 }' /proc/$pid/status && cat /proc/$pid/cgroup`)
   const [pid = '', uid, bits = '0', cgroup = ''] = text.split('\n')
   return {
