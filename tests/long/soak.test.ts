@@ -62,12 +62,20 @@ const disturbances: Record<string, (job: number, node: string) => Promise<unknow
   'daemon killed': async () => tryOn(anyOf(allNodes.filter((node) => node !== witness)), "pkill -KILL -f '[d]aemon/main.ts'"),
 }
 
+/** Those of the jobs that have not been started again yet, else all. */
+function mostInNeed(subjects: readonly Subject[], restarted: ReadonlySet<number>): readonly Subject[] {
+  const left = subjects.filter(({ job }) => !restarted.has(job))
+  return left.length === 0 ? subjects : left
+}
+
 async function disturb(subjects: readonly Subject[], until: number): Promise<Record<string, number>> {
   const done: Record<string, number> = {}
+  const restarted = new Set<number>()
   while (Date.now() < until) {
     await sleep(pause())
-    const { job } = anyOf(subjects)
+    const { job } = anyOf(mostInNeed(subjects, restarted))
     const fields = await showJob(job)
+    if (fields.get('Restarts') !== '0') restarted.add(job)
     const name = anyOf(Object.keys(disturbances))
     if (fields.get('JobState') !== 'RUNNING') continue
     await disturbances[name]?.(job, fields.get('BatchHost') ?? witness)
