@@ -85,8 +85,8 @@ export const settings = {
   },
   deadline: {
     margin_seconds: { default: 2, must: '0 or more', doc: 'kept free before the walltime in any case' },
-    safety: { default: 3, must: '1 or more', doc: 'factor on the spread of what checkpoints took on this node (its median absolute deviation)' },
-    assumed_mb_per_second: { default: 200, must: '1 or more', doc: 'rate of the store while none was measured' },
+    safety: { default: 3, must: '1 or more', doc: 'factor on the spread of what checkpoints took on this node (its median absolute deviation, at least a tenth of the prediction)' },
+    assumed_mb_per_second: { default: 200, must: '1 or more', doc: 'rate of the store while checkpoints of different sizes do not tell it' },
   },
   schedule: {
     every: { default: 'never', must: 'never, auto, or a number with s, m, h or d', doc: 'periodic checkpoints of jobs that ask for nothing else with --stint=every=...; auto: the interval that loses least, by what a checkpoint costs and node_mtbf_hours' },

@@ -19,14 +19,15 @@ export interface Prediction {
   readonly bytes: number
   /** The median of what was measured, scaled to these bytes. */
   readonly seconds: number
-  /** By how much the measurements differ from it: their median absolute deviation, seconds. */
+  /** By how much the measurements differ from it: their median absolute deviation, at least a tenth of the prediction; seconds. */
   readonly spreadSeconds: number
   /** Measurements it rests on. */
   readonly measured: number
 }
 
-/** What every checkpoint costs besides its bytes, seconds: processes, tar of /tmp, fsync of small files. */
+/** What every checkpoint costs besides its bytes, seconds: processes, tar of /tmp, fsync of small files. Assumed, and at the very least. */
 const fixedSeconds = 0.3
+const leastFixedSeconds = 0.03
 
 /** A checkpoint is compared with so many of the nearest size: small ones are all fixed cost, large ones all rate. */
 const neighbours = 9
@@ -37,8 +38,17 @@ const neighbours = 9
  */
 const farSmaller = 10
 
-/** With fewer the spread is unknown; the prediction itself stands in for it. */
+/** With fewer the spread is unknown, and the prediction itself stands in for it; so is the rate. */
 const enough = 3
+
+/** A few measurements that agree may do so by chance: the spread is at least this part of the prediction. */
+const leastSpread = 0.1
+
+/** So much larger must one of two checkpoints be for their difference to tell the rate. */
+const farLarger = 2
+
+/** The rate is not taken to be so many times the assumed one, whatever small differences between small checkpoints say. */
+const fastest = 10
 
 function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
@@ -46,15 +56,26 @@ function median(values: readonly number[]): number {
   return ((sorted[Math.ceil(middle) - 1] ?? 0) + (sorted[Math.floor(middle)] ?? 0)) / 2
 }
 
+/** What a checkpoint of a size takes: a fixed cost and a rate, by the medians of all pairs and of what is left (Theil and Sen), or the assumed ones. */
+function modelOf(measured: readonly Measurement[], rules: DeadlineRules): (bytes: number) => number {
+  const slopes = measured.flatMap((small) => measured
+    .filter((large) => large.bytes >= small.bytes * farLarger)
+    .map((large) => (large.seconds - small.seconds) / (large.bytes - small.bytes)))
+  const isKnown = slopes.length >= enough
+  const secondsPerByte = isKnown ? Math.max(median(slopes), 1 / (fastest * rules.assumedBytesPerSecond)) : 1 / rules.assumedBytesPerSecond
+  const fixed = isKnown ? Math.max(leastFixedSeconds, median(measured.map((one) => one.seconds - one.bytes * secondsPerByte))) : fixedSeconds
+  return (bytes) => fixed + bytes * secondsPerByte
+}
+
 /** @param measured recent checkpoints of this store and node, any order */
 export function predict(bytes: number, measured: readonly Measurement[], rules: DeadlineRules): Prediction {
-  const model = (size: number): number => fixedSeconds + size / rules.assumedBytesPerSecond
+  const tellsRate = (one: Measurement): boolean => one.bytes * farSmaller >= bytes
+  const model = modelOf(measured.filter((one) => one.bytes > 0 && tellsRate(one)), rules)
   const distance = (one: Measurement): number => Math.abs(Math.log((one.bytes + 1) / (bytes + 1)))
   const nearest = measured.toSorted((a, b) => distance(a) - distance(b)).slice(0, neighbours)
-  const tellsRate = (one: Measurement): boolean => one.bytes * farSmaller >= bytes
   const scaled = nearest.map((one) => (tellsRate(one) ? (one.seconds / model(one.bytes)) * model(bytes) : model(bytes) + Math.max(0, one.seconds - model(one.bytes))))
   const seconds = scaled.length === 0 ? model(bytes) : median(scaled)
-  const spreadSeconds = nearest.filter(tellsRate).length < enough ? seconds : median(scaled.map((one) => Math.abs(one - seconds)))
+  const spreadSeconds = nearest.filter(tellsRate).length < enough ? seconds : Math.max(leastSpread * seconds, median(scaled.map((one) => Math.abs(one - seconds))))
   return { bytes, seconds, spreadSeconds, measured: scaled.length }
 }
 

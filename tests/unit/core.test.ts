@@ -109,7 +109,7 @@ describe('the deadline', () => {
 
   test('counts on the median of what was measured, and on how much that differs', () => {
     expect(predict(1e9, times(1e9, 4, 5, 9, 6, 5), rules)).toEqual({ bytes: 1e9, seconds: 5, spreadSeconds: 1, measured: 5 })
-    expect(predict(1e9, times(1e9, 4, 5, 5, 5, 60), rules)).toMatchObject({ seconds: 5, spreadSeconds: 0 })
+    expect(predict(1e9, times(1e9, 4, 5, 5, 5, 60), rules)).toMatchObject({ seconds: 5, spreadSeconds: 0.5 })
   })
 
   test('scales from other sizes, and prefers the nearest', () => {
@@ -118,6 +118,18 @@ describe('the deadline', () => {
     const large = times(3e9, ...Array.from({ length: 9 }, () => 30))
     expect(predict(2e6, [...large, ...small], rules).seconds).toBeCloseTo(3, 0)
     expect(predict(2e9, [...small, ...large], rules).seconds).toBeCloseTo(20, 0)
+  })
+
+  test('tells the fixed cost from the rate where sizes differ, by what most pairs of them say', () => {
+    const measured = [...times(100e6, 0.5, 0.4, 0.45, 9), ...times(1500e6, 1.3, 1.2, 1.25)]
+    const { seconds, spreadSeconds } = predict(500e6, measured, rules)
+    expect(seconds).toBeCloseTo(0.45 + 0.4 * (0.8 / 1.4), 1)
+    expect(spreadSeconds).toBeLessThan(0.1)
+  })
+
+  test('believes no rate of ten times the assumed one and more', () => {
+    const same = [...times(100e6, 0.5, 0.5, 0.5), ...times(200e6, 0.5, 0.5, 0.5)]
+    expect(predict(1000e6, same, rules).seconds).toBeCloseTo(0.5 + 0.9 / 2, 1)
   })
 
   test('takes what far smaller ones took beyond the assumed rate for fixed cost, and doubts the rate', () => {
