@@ -136,7 +136,7 @@ beforeAll(async () => {
 }, 30 * minute)
 
 afterAll(async () => {
-  await on('ctl', "pkill -f '[w]arm_memory.py'")
+  await on('ctl', "pkill -f '[w]arm-memory.py'")
   for (const node of ['n1', 'n2', 'n3']) if (isSteady) await on(node, 'umount /shared/stint')
 }, minute)
 
