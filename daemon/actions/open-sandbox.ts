@@ -21,7 +21,7 @@ import { isStoreLocal } from './places.ts'
 import { isCancelled, putBack } from './put-back.ts'
 import { restorableImages, restore } from './restore.ts'
 import { mayResubmit } from './resubmit.ts'
-import { removeImages } from './retention.ts'
+import { dropFinished, removeImages } from './retention.ts'
 import { fallbackOf } from './ways-back.ts'
 
 /** Seconds other nodes have to say which networks they carry: the plugin waits for the answer. */
@@ -144,11 +144,12 @@ async function giveUp(context: Context, link: GuardLink, facts: Facts | undefine
     return
   }
   const { claim: { jobId }, job: { restarts, uid } } = facts
+  const [image] = restoring ? restorableImages(context, jobId, uid, restarts) : []
   if (await isCancelled(context, { jobId, restarts })) {
     link.send('park', { code: error.code, message: 'the job was cancelled' })
+    if (image !== undefined) dropFinished(context, jobId, image.manifest.run)
     return
   }
-  const [image] = restoring ? restorableImages(context, jobId, uid, restarts) : []
   const triesLeft = image !== undefined && context.store.count(image.manifest, 'attempt') < context.config.restore.attempts
   link.send('park', { code: error.code, message: `${error.message}; the job is ${triesLeft ? 'put back into the queue and tried again' : 'held'}` })
   await putBack(context, { jobId, restarts }, triesLeft ? undefined : error)

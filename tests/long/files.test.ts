@@ -46,6 +46,8 @@ async function settle(runs: readonly Run[], restarts: number): Promise<void> {
     await until(`job ${job} goes on and has an image`, 120, async () => {
       const run = await status(node, job)
       return ['running', 'dumping'].includes(run?.state ?? '') && run?.checkpoints.some((c) => c.state === 'sealed')
+    }).catch(async (cause: unknown) => {
+      throw new Error(`${String(cause)}\n${(await tryOn(node, `stint status ${job} 2>&1; scontrol show job ${job}`)).stdout}`, { cause })
     })
   })
   await sleep(settleSeconds * 1000)

@@ -69,6 +69,7 @@ async function expectCancelled(job: number): Promise<void> {
   await until('nothing is left behind', 20, async () => (await leftovers('n5', job)) === '')
   const fields = await showJob(job)
   expect([fields.get('JobState'), fields.get('Restarts')]).toEqual(['CANCELLED', '1'])
+  await until('its image is gone', 20, async () => (await tryOn('ctl', `ls /shared/stint/${job}`)).exitCode !== 0)
   expect((await status('n5', job))?.events.filter(({ kind }) => kind === 'restore-failed' || kind === 'way-on') ?? []).toEqual([])
 }
 
@@ -122,8 +123,8 @@ describe('scancel right after a checkpoint', () => {
       await until('nothing is left behind', 20, async () => (await leftovers(node, job)) === '')
     }
     // Those that were in the queue already when they were cancelled keep theirs until the nodes look, at night.
-    await on('n1', 'stint reclaim')
-    expect(await on('ctl', 'ls /shared/stint')).toBe('')
+    await on('n1', 'stint reclaim --now')
+    expect(await on('ctl', `cd /shared/stint && ls -d ${jobs.map(({ job }) => job).join(' ')} 2>/dev/null || true`)).toBe('')
   }, 3 * minute)
 })
 

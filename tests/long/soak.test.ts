@@ -102,7 +102,7 @@ describe(`${soakMinutes} minutes of disturbances over ${counters + 2} jobs`, () 
       await tryOn('ctl', `scontrol update jobid=${job} timelimit=30`)
       ends.set(job, await untilEnded(job, soakMinutes * 60))
     }
-    console.log([JSON.stringify(done), ...subjects.map(({ job }) => `job ${job}: ${ends.get(job)?.get('Restarts')} restarts`)].join('\n'))
+    console.log([JSON.stringify(done), ...subjects.map(({ job }) => `job ${job}: ${ends.get(job)?.get('JobState')} after ${ends.get(job)?.get('Restarts')} restarts`)].join('\n'))
   }, (2 * soakMinutes + 5) * minute)
   afterAll(async () => {
     for (const { job } of subjects) await tryOn('ctl', `scancel ${job}`)

@@ -134,7 +134,7 @@ describe('the writers of a store', () => {
       const waiting = (await status('n1', job))?.checkpoints ?? []
       expect(waiting.slice(before).map((c) => c.trigger)).toEqual(['request'])
     } finally {
-      await on('n2', `for pid in ${pids.split('\n').join(' ')}; do pkill -KILL -P $pid || true; kill -KILL $pid; done`)
+      await on('n2', `for pid in ${pids.split('\n').join(' ')}; do kill -KILL $pid $(pgrep -P $pid); done`)
     }
     const count = (await status('n1', job))?.checkpoints.length ?? 0
     await until('a periodic checkpoint is made again', 30, async () => ((await status('n1', job))?.checkpoints ?? []).slice(count).some((c) => c.trigger === 'schedule'))

@@ -97,7 +97,7 @@ export async function until<T>(what: string, seconds: number, found: () => Promi
 /** Does the same with every item at the same time, waits for all of them. @throws Error with every failure and its item */
 export async function atOnce<T>(items: readonly T[], act: (item: T, index: number) => Promise<void>): Promise<void> {
   const outcomes = await Promise.allSettled(items.map(async (item, index) => act(item, index)))
-  const failures = outcomes.flatMap((outcome, index) => (outcome.status === 'rejected' ? [`${String(items[index])}: ${String(outcome.reason)}`] : []))
+  const failures = outcomes.flatMap((outcome, index) => (outcome.status === 'rejected' ? [`${JSON.stringify(items[index])}: ${String(outcome.reason)}`] : []))
   if (failures.length > 0) throw new Error(failures.join('\n'))
 }
 
