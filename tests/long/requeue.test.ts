@@ -91,6 +91,7 @@ describe('scancel in the middle of a restore', () => {
 
   test('ends the job also where its sandbox cannot be made', async () => {
     const { job, directory } = await saveOnN5()
+    await until('its first sandbox is gone, which takes ip, too', 20, async () => (await leftovers('n5', job)) === '')
     await withoutIp('n5', slowly(directory, 'connecting'), async () => {
       await until('the sandbox is made', 60, async () => (await tryOn('ctl', `ls ${directory}/connecting`)).exitCode === 0)
       await on('ctl', `scancel ${job}`, { user: 'alice' })

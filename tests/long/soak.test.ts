@@ -11,7 +11,8 @@ const soakMinutes = Number(process.env['STINT_SOAK_MINUTES'] ?? 10)
 const calmMinutes = 2
 const counters = 10
 const steps = Math.round(soakMinutes * 60 * 2)
-const mpiSteps = Math.round(soakMinutes * 60 * 6)
+/** Of 5 ms and more each. */
+const mpiSteps = Math.round(soakMinutes * 60 * 60)
 /** Between two disturbances, milliseconds. */
 const pause = (): number => 2000 + Math.random() * 5000
 /** This node's daemon lives through it all: what it leaks is seen. */
@@ -62,20 +63,20 @@ const disturbances: Record<string, (job: number, node: string) => Promise<unknow
   'daemon killed': async () => tryOn(anyOf(allNodes.filter((node) => node !== witness)), "pkill -KILL -f '[d]aemon/main.ts'"),
 }
 
-/** Those of the jobs that have not been started again yet, else all. */
-function mostInNeed(subjects: readonly Subject[], restarted: ReadonlySet<number>): readonly Subject[] {
-  const left = subjects.filter(({ job }) => !restarted.has(job))
+/** Those of the jobs that have neither been started again nor ended yet, else all. */
+function mostInNeed(subjects: readonly Subject[], served: ReadonlySet<number>): readonly Subject[] {
+  const left = subjects.filter(({ job }) => !served.has(job))
   return left.length === 0 ? subjects : left
 }
 
 async function disturb(subjects: readonly Subject[], until: number): Promise<Record<string, number>> {
   const done: Record<string, number> = {}
-  const restarted = new Set<number>()
+  const served = new Set<number>()
   while (Date.now() < until) {
     await sleep(pause())
-    const { job } = anyOf(mostInNeed(subjects, restarted))
+    const { job } = anyOf(mostInNeed(subjects, served))
     const fields = await showJob(job)
-    if (fields.get('Restarts') !== '0') restarted.add(job)
+    if (fields.get('Restarts') !== '0' || !['RUNNING', 'PENDING', 'COMPLETING'].includes(fields.get('JobState') ?? '')) served.add(job)
     const name = anyOf(Object.keys(disturbances))
     if (fields.get('JobState') !== 'RUNNING') continue
     await disturbances[name]?.(job, fields.get('BatchHost') ?? witness)
