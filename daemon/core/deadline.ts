@@ -25,8 +25,10 @@ export interface Prediction {
   readonly measured: number
 }
 
-/** What every checkpoint costs besides its bytes, seconds: processes, tar of /tmp, fsync of small files. Assumed, and at the very least. */
+/** What every checkpoint costs besides its bytes, seconds: processes, tar of /tmp, fsync of small files. Assumed while not known. */
 const fixedSeconds = 0.3
+
+/** The fixed cost is not taken to be less. */
 const leastFixedSeconds = 0.03
 
 /** A checkpoint is compared with so many of the nearest size: small ones are all fixed cost, large ones all rate. */
@@ -61,9 +63,9 @@ function modelOf(measured: readonly Measurement[], rules: DeadlineRules): (bytes
   const slopes = measured.flatMap((small) => measured
     .filter((large) => large.bytes >= small.bytes * farLarger)
     .map((large) => (large.seconds - small.seconds) / (large.bytes - small.bytes)))
-  const isKnown = slopes.length >= enough
-  const secondsPerByte = isKnown ? Math.max(median(slopes), 1 / (fastest * rules.assumedBytesPerSecond)) : 1 / rules.assumedBytesPerSecond
-  const fixed = isKnown ? Math.max(leastFixedSeconds, median(measured.map((one) => one.seconds - one.bytes * secondsPerByte))) : fixedSeconds
+  if (slopes.length < enough) return (bytes) => fixedSeconds + bytes / rules.assumedBytesPerSecond
+  const secondsPerByte = Math.max(median(slopes), 1 / (fastest * rules.assumedBytesPerSecond))
+  const fixed = Math.max(leastFixedSeconds, median(measured.map((one) => one.seconds - one.bytes * secondsPerByte)))
   return (bytes) => fixed + bytes * secondsPerByte
 }
 
