@@ -1,18 +1,23 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { OtherMember } from '../catalogue/members.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
+import type { OpeningPort } from '../cluster/peer-daemons.ts'
 import { cgroupPlaces } from '../linux/cgroups.ts'
 import type { DetachedProgram } from '../linux/command.ts'
-import { isAlive, processStat } from '../linux/processes.ts'
+import { isAlive, processStat, signalProcess } from '../linux/processes.ts'
 import { type Context, type Sandbox, engineDirectory } from './context.ts'
 import { endLaunchesOf } from './launches.ts'
 import { goBackIfLost } from './lost-member.ts'
 
-/** From the srun to a sandbox that stands, seconds: slurmctld may be busy. */
+/** From the first srun to a sandbox that stands, seconds: slurmctld may be busy, the daemon of the node be starting again. */
 const openSeconds = 30
+/** Between tries to open a member, milliseconds. */
+const pause = 500
+/** srun ends its step at SIGTERM, and waits for that: seconds. */
+const endSeconds = 10
 
 function planOf(context: Context, sandbox: Sandbox, member: number, restoring: boolean): MemberPlan {
   const { run, hosts, nodes, network, restarts } = sandbox
@@ -33,6 +38,7 @@ function startStep(context: Context, sandbox: Sandbox, member: number): { progra
   const { guard_pid: guard } = context.catalogue.members.require(sandbox.memberId)
   const init = join(paths.libexec_dir, 'stint-init')
   const output = join(engineDirectory(context, run.job_id), `member-${member}.out`)
+  rmSync(output, { force: true }) // Of another try.
   const program = context.commands.startDetached([
     init, 'join', ...(cgroupPlaces(guard) ?? []).map((place) => place.directory), '--',
     programs.setpriv, `--reuid=${run.uid}`, `--regid=${run.gid}`, '--init-groups', '--',
@@ -47,28 +53,88 @@ function lastLine(path: string): string {
 }
 
 /** The other members as they are on record for the next daemon. */
-function setOthers(context: Context, sandbox: Sandbox, change: (others: OtherMember[]) => OtherMember[]): void {
-  const before = JSON.parse(context.catalogue.members.require(sandbox.memberId).others) as OtherMember[]
-  context.catalogue.members.setOthers(sandbox.memberId, change(before))
+function othersOf(context: Context, sandbox: Sandbox): OtherMember[] {
+  return JSON.parse(context.catalogue.members.require(sandbox.memberId).others) as OtherMember[]
 }
 
-async function open(context: Context, sandbox: Sandbox, member: number, restoring: boolean): Promise<MemberPort> {
-  const node = sandbox.nodes[member] ?? ''
-  const port = context.cluster.member(sandbox.run.job_id, member, node)
-  await port.expect(planOf(context, sandbox, member, restoring))
+function record(context: Context, sandbox: Sandbox, member: number, other: OtherMember | undefined): void {
+  const rest = othersOf(context, sandbox).filter((o) => o.member !== member)
+  context.catalogue.members.setOthers(sandbox.memberId, other === undefined ? rest : [...rest, other])
+}
+
+/** Whether a member is being opened, as far as is on record. */
+function openingOf(context: Context, sandbox: Sandbox, member: number): OtherMember | undefined {
+  return othersOf(context, sandbox).find((other) => other.member === member && other.opening === true)
+}
+
+async function untilEnded(context: Context, { srunPid, srunStart }: OtherMember, seconds = Infinity): Promise<void> {
+  const end = Date.now() + seconds * 1000
+  while (isAlive(srunPid, srunStart) && Date.now() < end) await sleep(pause, undefined, { signal: context.stopping, ref: false })
+}
+
+/** Ends the step of a try to open a member: the next try must not meet it. */
+async function endTry(context: Context, opening: OtherMember | undefined): Promise<void> {
+  if (opening === undefined) return
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    if (isAlive(opening.srunPid, opening.srunStart)) signalProcess(opening.srunPid, signal)
+    await untilEnded(context, opening, endSeconds)
+  }
+}
+
+/** srun has ended before the sandbox stood. Without a word of Slurm's the daemon there was not heard by the step, and may be in a moment. */
+function stepEnded(node: string, code: number, said: string): StintError {
+  return new StintError('E_SLURM', `Slurm did not start the step on ${node}: ${said || `srun ended with ${code}`}`, { details: { node, passing: said === '' } })
+}
+
+async function tryToOpen(context: Context, sandbox: Sandbox, port: OpeningPort, plan: MemberPlan, end: number): Promise<void> {
+  const { member, node } = port
+  await port.expect(plan)
   const { program, output } = startStep(context, sandbox, member)
-  const stat = processStat(program.pid)
+  const other = { member, node, srunPid: program.pid, srunStart: processStat(program.pid)?.startTime ?? 0 }
+  record(context, sandbox, member, { ...other, opening: true })
+  context.fault('member-started')
   const waiting = new AbortController()
   try {
-    const ended = program.ended.then((code) => { throw new StintError('E_SLURM', `Slurm did not start the step on ${node}: ${lastLine(output) || `srun ended with ${code}`}`) })
-    await Promise.race([port.opened(openSeconds, AbortSignal.any([waiting.signal, context.stopping])), ended])
+    const ended = program.ended.then((code) => { throw stepEnded(node, code, lastLine(output)) })
+    await Promise.race([port.opened(Math.max(1, (end - Date.now()) / 1000), AbortSignal.any([waiting.signal, context.stopping])), ended])
   } finally {
     waiting.abort()
   }
-  setOthers(context, sandbox, (others) => [...others.filter((o) => o.member !== member), { member, node, srunPid: program.pid, srunStart: stat?.startTime ?? 0 }])
+  record(context, sandbox, member, other)
   watchStep(context, sandbox, member, program.ended)
-  context.log.info({ job: sandbox.run.job_id, member, node, restoring }, 'member opened')
-  return port
+}
+
+/** Whether another try has a chance: the other daemon was away, or has begun again and knows nothing of what it was told. */
+function mayPass(error: unknown): boolean {
+  const { code, details } = asStintError(error)
+  return ['E_NOT_RUNNING', 'E_NOT_VERIFIED'].includes(code) || details['passing'] === true || details['sent'] === true
+}
+
+async function open(context: Context, sandbox: Sandbox, member: number, restoring: boolean): Promise<MemberPort> {
+  const job = sandbox.run.job_id
+  const node = sandbox.nodes[member] ?? ''
+  const port = context.cluster.member(job, member, node)
+  const plan = planOf(context, sandbox, member, restoring)
+  for (const end = Date.now() + openSeconds * 1000; ; ) {
+    const before = openingOf(context, sandbox, member)
+    record(context, sandbox, member, before ?? { member, node, srunPid: 0, srunStart: 0, opening: true })
+    try {
+      await endTry(context, before)
+      await tryToOpen(context, sandbox, port, plan, end)
+      context.log.info({ job, member, node, restoring }, 'member opened')
+      return port
+    } catch (error) {
+      // On record it is still being opened: the next daemon ends the step.
+      if (context.stopping.aborted) throw error
+      if (!mayPass(error) || Date.now() > end || context.sandboxes.get(job) !== sandbox) {
+        await endTry(context, openingOf(context, sandbox, member))
+        record(context, sandbox, member, undefined)
+        throw error
+      }
+      context.log.info({ err: asStintError(error), job, member, node }, 'member not opened yet, trying again')
+      await sleep(pause, undefined, { signal: context.stopping })
+    }
+  }
 }
 
 /** A member whose step has ended has no sandbox any more. */
@@ -76,10 +142,10 @@ function watchStep(context: Context, sandbox: Sandbox, member: number, ended: Pr
   void ended.then(() => { memberEnded(context, sandbox, member) }, () => undefined)
 }
 
-/** Its step or its sandbox has ended. Heard from two sides; the second word changes nothing. */
+/** Its step or its sandbox has ended. Heard from two sides; the second word changes nothing, nor does that of a try to open it. */
 export function memberEnded(context: Context, sandbox: Sandbox, member: number): void {
-  if (context.sandboxes.get(sandbox.run.job_id) !== sandbox || !sandbox.others.delete(member)) return
-  setOthers(context, sandbox, (others) => others.filter((o) => o.member !== member))
+  if (context.sandboxes.get(sandbox.run.job_id) !== sandbox || openingOf(context, sandbox, member) !== undefined || !sandbox.others.delete(member)) return
+  record(context, sandbox, member, undefined)
   context.log.info({ job: sandbox.run.job_id, member }, 'member ended')
   // With a node that is lost nothing ends for those that wait: the job goes back to when all was there.
   void goBackIfLost(context, sandbox).then((isLost) => { if (!isLost) endLaunchesOf(context, sandbox, member) }, () => undefined)
@@ -101,13 +167,15 @@ export function requireMember(context: Context, sandbox: Sandbox, member: number
   return opening
 }
 
-/** After a restart of the daemon: the members that were open, as far as their steps still run. */
+/** After a restart of the daemon: the members that were open, as far as their steps still run. One that was being opened is asked for again. */
 export function findMembersAgain(context: Context, sandbox: Sandbox): void {
-  for (const { member, node, srunPid, srunStart } of JSON.parse(context.catalogue.members.require(sandbox.memberId).others) as OtherMember[]) {
-    sandbox.others.set(member, Promise.resolve(context.cluster.member(sandbox.run.job_id, member, node)))
-    const gone = async (): Promise<void> => {
-      while (isAlive(srunPid, srunStart)) await sleep(500, undefined, { signal: context.stopping, ref: false })
+  for (const other of othersOf(context, sandbox)) {
+    const { member, node, opening } = other
+    if (opening === true) {
+      endTry(context, other).catch(() => undefined) // Cut short by the end of this daemon: the next one does it.
+      continue
     }
-    watchStep(context, sandbox, member, gone())
+    sandbox.others.set(member, Promise.resolve(context.cluster.member(sandbox.run.job_id, member, node)))
+    watchStep(context, sandbox, member, untilEnded(context, other))
   }
 }

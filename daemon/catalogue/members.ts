@@ -23,7 +23,7 @@ export interface Member {
   readonly nodes: string
   /** The node whose daemon decides for the run; null where this one does. */
   readonly coordinator: string | null
-  /** JSON: the run's other members that are open, as `OtherMember`s. */
+  /** JSON: the run's other members that are open or being opened, as `OtherMember`s. */
   readonly others: string
   /** 1: a restore of several members was decided, all of them run on. */
   readonly resume_decided: 0 | 1
@@ -35,6 +35,8 @@ export interface OtherMember {
   readonly node: string
   readonly srunPid: number
   readonly srunStart: number
+  /** Nobody has heard yet that its sandbox stands; srun may not have been started. */
+  readonly opening?: true
 }
 
 export type NewMember = Omit<Member, 'id' | 'pid1' | 'pid1_start' | 'ended_at' | 'others' | 'resume_decided'>

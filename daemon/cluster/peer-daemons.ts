@@ -14,6 +14,14 @@ export interface Patience {
   readonly restoreSeconds: number
 }
 
+/** A member that may not be there yet. */
+export interface OpeningPort extends MemberPort {
+  /** Its step is about to come. */
+  expect(plan: MemberPlan): Promise<void>
+  /** Answers once the expected member stands. */
+  opened(seconds: number, signal: AbortSignal): Promise<void>
+}
+
 /** Members of runs on other nodes, and their coordinators: core/member.ts over the wire. */
 export class PeerDaemons {
   readonly #peers: Peers
@@ -31,7 +39,7 @@ export class PeerDaemons {
       this.#peers.request<T>(node, 'POST', `/v1/peer/runs/${job}/${verb}`, body, { timeoutSeconds, ...(signal === undefined ? {} : { signal }) })
   }
 
-  member(job: number, member: number, node: string): MemberPort & { expect(plan: MemberPlan): Promise<void>; opened(seconds: number, signal: AbortSignal): Promise<void> } {
+  member(job: number, member: number, node: string): OpeningPort {
     const call = this.#caller(job, node)
     const { checkpointSeconds, restoreSeconds } = this.#patience
     return {

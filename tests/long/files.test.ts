@@ -41,9 +41,10 @@ async function imageNowAndThen(run: Run, stopped: () => boolean): Promise<void> 
 /** Waits until every job has run for a while since its `restarts`-th start. */
 async function settle(runs: readonly Run[], restarts: number): Promise<void> {
   await atOnce(runs, async ({ job }) => {
-    const node = await untilRunning(job, restarts, 150)
-    // It may be being saved whenever one looks.
-    await until(`job ${job} goes on and has an image`, 120, async () => {
+    let node = ''
+    // The node it is said to run on may have crashed as well, unseen by Slurm; and it may be being saved whenever one looks.
+    await until(`job ${job} goes on and has an image`, 240, async () => {
+      node = await untilRunning(job, restarts, 150)
       const run = await status(node, job)
       return ['running', 'dumping'].includes(run?.state ?? '') && run?.checkpoints.some((c) => c.state === 'sealed')
     }).catch(async (cause: unknown) => {

@@ -132,6 +132,14 @@ describe('the link of a member is cut', () => {
 })
 
 describe('a daemon is killed', () => {
+  test.each([['a member\'s', 'n2', 'opened'], ['the coordinator\'s', 'n1', 'member-started']])('%s, while the member on n2 is opened', async (_whose, node, point) => {
+    await withFault(node, point, async () => {
+      const found = await subject()
+      await expectRightEnd(found)
+      expect((await showJob(found.job.job)).get('Restarts')).toBe('0')
+    })
+  }, 6 * minute)
+
   test.each(['dumping', 'prepared', 'ending'])('a member\'s, at the point "%s"', async (point) => {
     const found = await subject()
     const { job, coordinator, other } = found

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { counter, leftovers, numbers, on, showJob, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
+import { counter, isOver, leftovers, numbers, on, showJobs, submit, tryOn, until, workDirectory } from '../support/cluster.ts'
 import { allNodes, buildChecker, doneLine, submitChecker, type MpiJob } from '../support/mpi.ts'
 
 /** Everything that happens to jobs in a day, in ten minutes: saved for any reason, drained, requeued, daemons killed. */
@@ -63,20 +63,25 @@ const disturbances: Record<string, (job: number, node: string) => Promise<unknow
   'daemon killed': async () => tryOn(anyOf(allNodes.filter((node) => node !== witness)), "pkill -KILL -f '[d]aemon/main.ts'"),
 }
 
-/** Those of the jobs that have neither been started again nor ended yet, else all. */
-function mostInNeed(subjects: readonly Subject[], served: ReadonlySet<number>): readonly Subject[] {
-  const left = subjects.filter(({ job }) => !served.has(job))
-  return left.length === 0 ? subjects : left
+/** What became of the jobs, by job id, as far as they have ended. */
+type Ends = Map<number, ReadonlyMap<string, string>>
+
+/** Notes who has ended, before Slurm forgets it. @returns the others, as they are */
+async function look(subjects: readonly Subject[], ends: Ends): Promise<Ends> {
+  const jobs = [...await showJobs()].filter(([job]) => subjects.some((subject) => subject.job === job))
+  for (const [job, fields] of jobs) if (isOver(fields)) ends.set(job, fields)
+  return new Map(jobs.filter(([job]) => !ends.has(job)))
 }
 
-async function disturb(subjects: readonly Subject[], until: number): Promise<Record<string, number>> {
+/** Disturbs one job after the other, first those that nothing has started again yet. */
+async function disturb(subjects: readonly Subject[], ends: Ends, until: number): Promise<Record<string, number>> {
   const done: Record<string, number> = {}
-  const served = new Set<number>()
   while (Date.now() < until) {
     await sleep(pause())
-    const { job } = anyOf(mostInNeed(subjects, served))
-    const fields = await showJob(job)
-    if (fields.get('Restarts') !== '0' || !['RUNNING', 'PENDING', 'COMPLETING'].includes(fields.get('JobState') ?? '')) served.add(job)
+    const jobs = [...await look(subjects, ends)]
+    if (jobs.length === 0) continue
+    const fresh = jobs.filter(([, fields]) => fields.get('Restarts') === '0')
+    const [job, fields] = anyOf(fresh.length === 0 ? jobs : fresh)
     const name = anyOf(Object.keys(disturbances))
     if (fields.get('JobState') !== 'RUNNING') continue
     await disturbances[name]?.(job, fields.get('BatchHost') ?? witness)
@@ -90,19 +95,17 @@ describe(`${soakMinutes} minutes of disturbances over ${counters + 2} jobs`, () 
   /** At the start, in the middle, at the end. */
   const daemon: Figures[] = []
   let done: Record<string, number>
-  const ends = new Map<number, ReadonlyMap<string, string>>()
+  const ends: Ends = new Map()
 
   beforeAll(async () => {
     daemon.push(await figures())
     subjects = [...await Promise.all(Array.from({ length: counters }, async (_, n) => startCounter(n))), await startMpi('mpich'), await startMpi('openmpi')]
     const [middle, end] = [0.5, 1].map((part) => Date.now() + part * (soakMinutes - calmMinutes) * minute)
-    done = await disturb(subjects, middle ?? 0)
+    done = await disturb(subjects, ends, middle ?? 0)
     daemon.push(await figures())
-    for (const [name, times] of Object.entries(await disturb(subjects, end ?? 0))) done[name] = (done[name] ?? 0) + times
-    for (const { job } of subjects) {
-      await tryOn('ctl', `scontrol update jobid=${job} timelimit=30`)
-      ends.set(job, await untilEnded(job, soakMinutes * 60))
-    }
+    for (const [name, times] of Object.entries(await disturb(subjects, ends, end ?? 0))) done[name] = (done[name] ?? 0) + times
+    for (const { job } of subjects) await tryOn('ctl', `scontrol update jobid=${job} timelimit=30`)
+    await until('all jobs have ended', soakMinutes * 60, async () => (await look(subjects, ends)).size === 0)
     console.log([JSON.stringify(done), ...subjects.map(({ job }) => `job ${job}: ${ends.get(job)?.get('JobState')} after ${ends.get(job)?.get('Restarts')} restarts`)].join('\n'))
   }, (2 * soakMinutes + 5) * minute)
   afterAll(async () => {

@@ -72,10 +72,22 @@ export async function submit(job: SubmitOptions): Promise<number> {
   return Number(text.trim())
 }
 
+type JobFields = ReadonlyMap<string, string>
+
+/** A line of `scontrol show job -o`. */
+function jobFields(line: string): JobFields {
+  return new Map([...line.matchAll(/(?:^|\s)([A-Za-z/:_]+)=(\S*)/g)].map((m) => [m[1] ?? '', m[2] ?? ''] as const))
+}
+
 /** A job's fields as `scontrol show job` has them. */
-export async function showJob(job: number): Promise<ReadonlyMap<string, string>> {
-  const text = await on('ctl', `scontrol show job -o ${job}`)
-  return new Map([...text.matchAll(/(?:^|\s)([A-Za-z/:_]+)=(\S*)/g)].map((m) => [m[1] ?? '', m[2] ?? ''] as const))
+export async function showJob(job: number): Promise<JobFields> {
+  return jobFields(await on('ctl', `scontrol show job -o ${job}`))
+}
+
+/** The same of every job that Slurm knows: one that has been over for MinJobAge it does not. */
+export async function showJobs(): Promise<ReadonlyMap<number, JobFields>> {
+  const lines = (await on('ctl', 'scontrol show job -o')).split('\n')
+  return new Map(lines.map(jobFields).map((fields) => [Number(fields.get('JobId')), fields] as const))
 }
 
 /** Nodes of a job's allocation, batch host first. */
@@ -120,11 +132,15 @@ export const numbers = (steps: number): string => Array.from({ length: steps }, 
 
 const finalStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'PREEMPTED'])
 
+export function isOver(job: JobFields): boolean {
+  return finalStates.has(job.get('JobState') ?? '')
+}
+
 /** Waits until a job is over and returns its fields. */
-export async function untilEnded(job: number, seconds: number): Promise<ReadonlyMap<string, string>> {
+export async function untilEnded(job: number, seconds: number): Promise<JobFields> {
   return until(`job ${job} has ended`, seconds, async () => {
     const fields = await showJob(job)
-    return finalStates.has(fields.get('JobState') ?? '') ? fields : undefined
+    return isOver(fields) ? fields : undefined
   })
 }
 
