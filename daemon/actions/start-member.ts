@@ -115,19 +115,20 @@ async function open(context: Context, sandbox: Sandbox, member: number, restorin
   const node = sandbox.nodes[member] ?? ''
   const port = context.cluster.member(job, member, node)
   const plan = planOf(context, sandbox, member, restoring)
-  for (const end = Date.now() + openSeconds * 1000; ; ) {
-    const before = openingOf(context, sandbox, member)
-    record(context, sandbox, member, before ?? { member, node, srunPid: 0, srunStart: 0, opening: true })
+  const end = Date.now() + openSeconds * 1000
+  const left = openingOf(context, sandbox, member)
+  if (left === undefined) record(context, sandbox, member, { member, node, srunPid: 0, srunStart: 0, opening: true })
+  else await endTry(context, left)
+  for (;;) {
     try {
-      await endTry(context, before)
       await tryToOpen(context, sandbox, port, plan, end)
       context.log.info({ job, member, node, restoring }, 'member opened')
       return port
     } catch (error) {
       // On record it is still being opened: the next daemon ends the step.
       if (context.stopping.aborted) throw error
+      await endTry(context, openingOf(context, sandbox, member))
       if (!mayPass(error) || Date.now() > end || context.sandboxes.get(job) !== sandbox) {
-        await endTry(context, openingOf(context, sandbox, member))
         record(context, sandbox, member, undefined)
         throw error
       }

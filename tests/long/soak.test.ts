@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { counter, fixtures, isOver, leftovers, numbers, on, showJobs, submit, tryOn, until, workDirectory } from '../support/cluster.ts'
+import { counter, fixtures, isOver, leftovers, numbers, on, showJobs, submit, tryOn, until, workDirectory, type JobFields } from '../support/cluster.ts'
 import { allNodes, buildChecker, doneLine, submitChecker, type MpiJob } from '../support/mpi.ts'
 
 /** Everything that happens to jobs in a day, in ten minutes: saved for any reason, drained, requeued, daemons killed. */
@@ -67,10 +67,10 @@ const disturbances: Record<string, (job: number, node: string) => Promise<unknow
 }
 
 /** What became of the jobs, by job id, as far as they have ended. */
-type Ends = Map<number, ReadonlyMap<string, string>>
+type Ends = Map<number, JobFields>
 
 /** Notes who has ended, before Slurm forgets it. @returns the others, as they are */
-async function look(subjects: readonly Subject[], ends: Ends): Promise<Ends> {
+async function look(subjects: readonly Subject[], ends: Ends): Promise<ReadonlyMap<number, JobFields>> {
   const jobs = [...await showJobs()].filter(([job]) => subjects.some((subject) => subject.job === job))
   for (const [job, fields] of jobs) if (isOver(fields)) ends.set(job, fields)
   return new Map(jobs.filter(([job]) => !ends.has(job)))

@@ -72,7 +72,8 @@ export async function submit(job: SubmitOptions): Promise<number> {
   return Number(text.trim())
 }
 
-type JobFields = ReadonlyMap<string, string>
+/** What Slurm says of a job, by the names of `scontrol show job`. */
+export type JobFields = ReadonlyMap<string, string>
 
 /** A line of `scontrol show job -o`. */
 function jobFields(line: string): JobFields {

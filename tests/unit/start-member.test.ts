@@ -10,17 +10,18 @@ import { peerError } from '../../daemon/cluster/peer-error.ts'
 import { StintError } from '../../daemon/core/errors.ts'
 import { isAlive } from '../../daemon/linux/processes.ts'
 import { makeContext, type TestContext } from '../support/context.ts'
+import { soon } from '../support/helpers.ts'
 
 /** The daemon of n2 answers as it is told; the step there is a process that sleeps. */
 class Peer extends PeerDaemons {
   /** What the next questions come to; after them everything is well. */
-  readonly expected: (Error | undefined)[] = []
-  readonly opened: (Error | undefined)[] = []
+  readonly expected: Error[] = []
+  readonly opened: Error[] = []
   /** Called with each question whether the member stands. */
   onOpened: () => void = () => undefined
 
   override member(job: number, member: number, node: string): OpeningPort {
-    const answer = async (errors: (Error | undefined)[]): Promise<void> => {
+    const answer = async (errors: Error[]): Promise<void> => {
       await sleep(50)
       const error = errors.shift()
       if (error !== undefined) throw error
@@ -107,10 +108,10 @@ test('the step of a try that the coordinator did not live to see through is ende
   sandbox.others.clear()
   findMembersAgain(context, sandbox)
   expect(sandbox.others.size).toBe(0)
-  for (let tries = 0; tries < 50 && isAlive(step?.srunPid ?? 0, step?.srunStart ?? 0); tries++) await sleep(20)
-  expect(isAlive(step?.srunPid ?? 0, step?.srunStart ?? 0)).toBe(false)
+  const began = Date.now()
+  await soon('the step has ended', () => !isAlive(step?.srunPid ?? 0, step?.srunStart ?? 0))
+  expect(Date.now() - began).toBeLessThan(1000)
   // And asked for again it is opened.
-  peer.onOpened = () => undefined
   await requireMember(context, sandbox, 1)
   expect(others()[0]?.opening).toBeUndefined()
 })
