@@ -77,7 +77,7 @@ export class GuardLink {
     clearTimeout(timer)
     if (message === undefined) {
       this.#waiting.delete(verb)
-      throw new StintError('E_NOT_RUNNING', `the sandbox did not say "${verb}" within ${seconds} s`)
+      throw new StintError('E_NOT_RUNNING', this.open ? `the sandbox did not say "${verb}" within ${seconds} s` : `the sandbox ended before it said "${verb}"`)
     }
     return message
   }

@@ -69,14 +69,14 @@ async function checkpointInto(node: string, breakIt: string, expected: RegExp): 
   const directory = await workDirectory()
   await on(node, breakIt)
   try {
-    const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: counter(40) })
+    const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: counter(80) })
     await untilRunning(job)
     await untilState(node, job, 'running')
     const refused = await tryOn(node, `stint checkpoint ${job}`)
     expect(refused.stderr).toMatch(expected)
     expect(refused.stderr).toMatch(/stint doctor|Free space/)
     expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
-    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(40))
+    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(80))
   } finally {
     await on(node, 'umount /shared/stint')
   }

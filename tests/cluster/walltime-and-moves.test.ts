@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from '@jest/globals'
-import { fixtures, move, numbers, on, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { move, numbers, on, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { endHog, submitHog } from '../support/hog.ts'
 import { testOnLanes } from '../support/lanes.ts'
+import { moveOneNodeChecker } from '../support/mpi.ts'
 
 /** Programs of many kinds, moved by their walltime and by request; at the same time, as on a cluster that has work. */
 
@@ -51,7 +52,7 @@ test('a job with 2 GB of resident memory is sealed before its walltime with the 
 }, 5 * minute)
 
 test('a job with everything a process can hold on to, saved three times and moved twice, ends with the same result as undisturbed', async () => {
-  const steps = 60
+  const steps = 100
   const [plain, stinted] = [await workDirectory(), await workDirectory()]
   const reference = await submit({ directory: plain, options: '--time=10', script: 'zoo.sh', environment: { STEPS: steps } })
   const job = await submit({ directory: stinted, options: '--stint --time=10', script: 'zoo.sh', environment: { STEPS: steps } })
@@ -67,20 +68,12 @@ test('a job with everything a process can hold on to, saved three times and move
   await untilEnded(reference, 120)
   await untilEnded(job, 180)
   const undisturbed = await on('ctl', `cat ${plain}/out.txt`)
-  expect(undisturbed).toMatch(/DONE \(60, 1830\)/)
+  expect(undisturbed).toMatch(/DONE \(100, 5050\)/)
   expect(await on('ctl', `cat ${stinted}/out.txt`)).toBe(undisturbed)
 }, 6 * minute)
 
 test('the Allreduce checker with MPICH, 4 ranks on one node, moved to another node, finds every number right', async () => {
-  const directory = await workDirectory()
-  await on('n1', `cd ${directory} && mpicc.mpich -O2 -o allreduce.mpich ${fixtures}/programs/allreduce.c`, { user: 'alice' })
-  const job = await submit({ directory, options: '--stint --time=10 --ntasks=4', script: 'allreduce.sh', environment: { STEPS: 600, RANKS: 4 } })
-  const node = await untilRunning(job)
-  await on(node, `timeout 60 sh -c 'until grep -q "step 100" ${directory}/out.txt; do sleep 0.2; done'`)
-  expect(await move(job, node, 1)).not.toBe(node)
-  expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
-  // Each step every rank gets a neighbour's number; rank 0 gets 3.
-  expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE 600 1800')
+  await moveOneNodeChecker(4)
 }, 4 * minute)
 
 test('HPL with Open MPI, 4 ranks on one node, moved to another node, passes its residual checks', async () => {

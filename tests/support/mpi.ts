@@ -78,10 +78,34 @@ export async function expectNothingLeft(nodes: readonly string[], job: number): 
   await until(`nothing of job ${job} is left`, 30, async () => (await Promise.all(nodes.map((node) => leftovers(node, job)))).every((left) => left === ''))
 }
 
+/** More steps than any test waits for: such a checker goes on until it is told to end. */
+const endless = 1_000_000
+
+/** Tells a checker to end; it must have moved `restarts` times, and every number must have been right. */
+async function endChecker({ job, directory, ranks }: MpiJob, restarts: number): Promise<void> {
+  await on('ctl', `touch ${directory}/end`, { user: 'alice' })
+  const fields = await untilEnded(job, 60)
+  expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['0:0', String(restarts)])
+  const done = await on('ctl', `grep DONE ${directory}/out.txt`)
+  expect(done).toBe(rightFor(done, ranks))
+  expect(await on('ctl', `grep -c WRONG ${directory}/out.txt || true`)).toBe('0')
+}
+
+/** The Allreduce checker with MPICH on one node, moved to another: every number right. */
+export async function moveOneNodeChecker(ranks: number, options = ''): Promise<void> {
+  const directory = await buildChecker(['mpich'])
+  const job = await submitChecker('mpich', { directory, nodes: 1, perNode: ranks, steps: endless, options })
+  const node = await untilRunning(job.job)
+  await untilStep(job, 100)
+  expect(await moveOff(job, node, [node], 1)).not.toContain(node)
+  await untilFurther(job)
+  await endChecker(job, 1)
+}
+
 /** The Allreduce checker on 4 nodes with 2 ranks each: three checkpoints on the way, two moves; every number right, no connection reset. */
 export async function saveAndMove(flavour: Flavour): Promise<void> {
   const directory = await buildChecker([flavour])
-  const job = await submitChecker(flavour, { directory, nodes: 4, perNode: 2, steps: 1_000_000 })
+  const job = await submitChecker(flavour, { directory, nodes: 4, perNode: 2, steps: endless })
   let nodes = [await untilRunning(job.job)]
   await untilStep(job, 50)
   nodes = await nodesOf(job.job)
@@ -101,11 +125,6 @@ export async function saveAndMove(flavour: Flavour): Promise<void> {
     await untilFurther(job)
     expect(await resets()).toBeLessThanOrEqual(1)
   }
-  await on('ctl', `touch ${directory}/end`, { user: 'alice' })
-  const fields = await untilEnded(job.job, 60)
-  expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['0:0', '2'])
-  const done = await on('ctl', `grep DONE ${directory}/out.txt`)
-  expect(done).toBe(rightFor(done, job.ranks))
-  expect(await on('ctl', `grep -c WRONG ${directory}/out.txt || true`)).toBe('0')
+  await endChecker(job, 2)
   await expectNothingLeft(allNodes, job.job)
 }

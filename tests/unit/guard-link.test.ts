@@ -87,7 +87,7 @@ describe('a guard\'s connection', () => {
     link.onClose = () => { closed = true }
     const waiting = said(() => link.expect('held', 60))
     guard.destroy()
-    expect(await waiting).toContain('E_NOT_RUNNING')
+    expect(await waiting).toBe('E_NOT_RUNNING: the sandbox ended before it said "held"')
     expect([closed, link.open]).toEqual([true, false])
     link.send('go')
   })

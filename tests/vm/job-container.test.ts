@@ -21,7 +21,7 @@ findmnt --noheadings --output=SOURCE --target=/tmp | tail -n 1
 findmnt --noheadings --output=TARGET | grep -c -E '/(tmp|dev/shm)$'
 echo in tmp >/tmp/file; echo in shm >/dev/shm/file
 exec 5>/tmp/removed; rm /tmp/removed
-for i in $(seq 30); do echo $i; echo $i >&5; sleep 0.5; done
+for i in $(seq 60); do echo $i; echo $i >&5; sleep 0.5; done
 findmnt --noheadings --output=SOURCE --target=/tmp | tail -n 1
 cat /tmp/file /dev/shm/file; wc -l </proc/self/fd/5
 `
@@ -35,7 +35,7 @@ cat /tmp/file /dev/shm/file; wc -l </proc/self/fd/5
     expect(second).not.toBe(first)
     expect((await untilEnded(job, 90)).get('ExitCode')).toBe('0:0')
     const source = (node: string): string => `/dev/vda[/var/lib/slurm-tmp/${node}/${job}/.${job}/_tmp]`
-    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([source(first), '3', ...Array.from({ length: 30 }, (_, i) => String(i + 1)), source(second), 'in tmp', 'in shm', '30'])
+    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([source(first), '3', ...Array.from({ length: 60 }, (_, i) => String(i + 1)), source(second), 'in tmp', 'in shm', '60'])
     await until('nothing is left', 30, async () => (await leftovers('ctl', job)) === '')
     expect(await on('ctl', `find /var/lib/slurm-tmp -name '*${job}*'`)).toBe('')
   }, 24 * minute)

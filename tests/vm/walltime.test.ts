@@ -141,7 +141,7 @@ describe('while a job crosses its limit twice or more', () => {
 describe('a reboot of the machine', () => {
   test('with a saved job: it continues after the boot', async () => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --mem=300', script: 'count.sh', environment: { COUNT: 60 } })
+    const job = await submit({ directory, options: '--stint --time=10 --mem=300', script: 'count.sh', environment: { COUNT: 120 } })
     const node = await untilRunning(job)
     await untilState(node, job, 'running')
     await on(node, `sleep 5; stint checkpoint ${job}`)
@@ -156,6 +156,6 @@ describe('a reboot of the machine', () => {
     expect(await cluster('reboot')).toMatchObject({ exitCode: 0 })
     await on('ctl', `scontrol release ${job}`)
     expect((await untilEnded(job, 120)).get('ExitCode')).toBe('7:0')
-    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers(60), 'trap ran'])
+    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers(120), 'trap ran'])
   }, 24 * minute)
 })
