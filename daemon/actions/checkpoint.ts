@@ -45,6 +45,11 @@ async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<voi
   if (job.state === 'CANCELLED') throw new StintError('E_NOT_RUNNING', `job ${job.jobId} is being cancelled`)
 }
 
+/** The payload came to its own end before it was saved, whatever that looked like from outside. */
+function justEnded({ run }: Sandbox, cause?: unknown): StintError {
+  return new StintError('E_NOT_RUNNING', `job ${run.job_id} has just ended`, { cause })
+}
+
 /** The preflight on all members; nothing is changed yet. */
 async function begin(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Attempt> {
   const startedAt = Date.now()
@@ -56,7 +61,7 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const observations = await atAll(members, (member) => member.observe())
   const obstacles = observations.flatMap((o) => o.obstacles)
   // What a payload leaves behind for a moment when it ends is no obstacle.
-  if (obstacles.length > 0 && !rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_NOT_RUNNING', `job ${sandbox.run.job_id} has just ended`)
+  if (obstacles.length > 0 && !rootAlive(sandbox.pid1, rootPid)) throw justEnded(sandbox)
   assertNoObstacles(obstacles)
   const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)
   assertWithinQuota(context, sandbox, bytes)
@@ -148,14 +153,15 @@ async function make(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
     const cut = await prepare(context, sandbox, attempt)
     await (order.keepRunning ? saveAndKeep : saveAndEnd)(context, sandbox, attempt, cut)
   } catch (error) {
-    // The payload is gone although the commit was not clean: the published image is the run now, go on to the requeue.
     const decided = context.catalogue.checkpoints.ofRun(sandbox.run.id).some((c) => c.number === order.checkpoint && c.state === 'committed')
-    if (decided && !order.keepRunning && !rootAlive(sandbox.pid1, rootPid)) {
+    const isGone = !rootAlive(sandbox.pid1, rootPid)
+    // The payload is gone although the commit was not clean: the published image is the run now, go on to the requeue.
+    if (decided && isGone && !order.keepRunning) {
       await endOthers(context, attempt.members.slice(1), order)
       return
     }
     await abortAll(context, attempt.members, order, asStintError(error))
-    throw error
+    throw isGone && !decided ? justEnded(sandbox, error) : error
   }
 }
 
@@ -171,7 +177,7 @@ function recordFailure(context: Context, sandbox: Sandbox, error: StintError): v
 /**
  * Saves a run as it stands, on all its members at once. With keepRunning it goes on; otherwise it ends here and is requeued
  * (this returns once the image is sealed and the payload ended; the requeue goes on by itself). The coordinator's alone.
- * @throws StintError with the run undisturbed: E_BUSY, E_PREFLIGHT, E_NOT_REQUEUABLE, E_STORE_*, E_CRIU_DUMP_FAILED, E_PEER
+ * @throws StintError with the run undisturbed: E_BUSY, E_NOT_RUNNING, E_PREFLIGHT, E_NOT_REQUEUABLE, E_STORE_*, E_CRIU_DUMP_FAILED, E_PEER
  */
 export async function checkpoint(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Checkpoint> {
   return exclusively(sandbox, async () => {

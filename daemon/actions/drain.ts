@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { DrainReport, DrainedJob } from '../core/drain.ts'
 import { StintError, asStintError } from '../core/errors.ts'
-import type { Context, Sandbox } from './context.ts'
+import { rootAlive } from '../linux/payload.ts'
+import { type Context, type Sandbox, rootPid } from './context.ts'
 import { saveInTurn } from './save.ts'
 
 /** How long a job may be opening, restoring or busy otherwise before it is given up, and a requeue may need, seconds. */
@@ -62,7 +63,8 @@ async function saveOne(context: Context, sandbox: Sandbox, row: DrainedJob): Pro
       return
     }
   } catch (cause) {
-    fail(row, cause)
+    if (asStintError(cause).code === 'E_NOT_RUNNING' && !rootAlive(sandbox.pid1, rootPid)) row.outcome = 'ended'
+    else fail(row, cause)
   }
 }
 

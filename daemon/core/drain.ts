@@ -6,7 +6,7 @@ import { Nullable } from './nullable.ts'
 
 const outcomes = ['waiting', 'saving', 'saved', 'ended', 'failed'] as const
 
-/** What has become of one job of a node that is being drained. `ended`: it came to its own end before its turn. */
+/** What has become of one job of a node that is being drained. `ended`: it came to its own end before it was saved. */
 export const DrainedJob = Type.Object({
   job: Type.Integer(),
   user: Type.String(),

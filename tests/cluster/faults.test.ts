@@ -1,5 +1,6 @@
 import { describe, expect } from '@jest/globals'
-import { cluster, counter, leftovers, numbers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import type { DrainReport } from '../../daemon/core/drain.ts'
+import { cluster, counter, leftovers, numbers, on, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { testOnLanes } from '../support/lanes.ts'
 
 const minute = 60_000
@@ -52,6 +53,36 @@ describe('CRIU is made to fail', () => {
     const fields = await untilEnded(job, 60)
     expect(fields.get('ExitCode')).toBe('5:0')
     expect(fields.get('Restarts')).toBe('0')
+  }, 2 * minute)
+})
+
+describe('a payload that ends while CRIU comes to save it', () => {
+  /** Such a job; `save` is what makes CRIU come. @returns what `save` said */
+  const endedBy = async (node: string, save: (job: number) => string): Promise<{ exitCode: number | undefined; stdout: string; stderr: string }> => {
+    const directory = await workDirectory()
+    await replaceCriu(node, `#!/bin/bash\nif [ "$1" = dump ]; then touch ${directory}/go; sleep 1; fi\nexec /usr/sbin/criu.real "$@"\n`)
+    try {
+      const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: '#!/bin/bash\nuntil [ -e go ]; do sleep 0.1; done\nexit 5\n' })
+      await untilRunning(job)
+      await untilState(node, job, 'running')
+      const said = await tryOn(node, save(job))
+      const fields = await untilEnded(job, 60)
+      expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['5:0', '0'])
+      return said
+    } finally {
+      await putCriuBack(node)
+    }
+  }
+
+  testOnNode('has ended, and that is what is said', async (node) => {
+    const { stderr } = await endedBy(node, (job) => `stint checkpoint ${job}`)
+    expect(stderr).toMatch(/^stint: E_NOT_RUNNING: job \d+ has just ended$/m)
+  }, 2 * minute)
+
+  testOnNode('is no failure of a drain', async (node) => {
+    const { exitCode, stdout } = await endedBy(node, () => 'stint drain --json')
+    await on('ctl', `scontrol update nodename=${node} state=resume`)
+    expect([exitCode, (JSON.parse(stdout) as DrainReport).jobs.map(({ outcome }) => outcome)]).toEqual([0, ['ended']])
   }, 2 * minute)
 })
 
