@@ -53,6 +53,11 @@ function reclaimDaily(context: Context): Disposable {
   return { [Symbol.dispose]: () => { void task.destroy() } }
 }
 
+/** The name that slurmd takes for this node when it is given none: the host name up to its first dot (slurm.conf(5), NodeName). */
+function nodeName(host: string): string {
+  return host.replace(/\..*/, '')
+}
+
 /**
  * Starts the daemon; the order is the order below. What it returns ends everything again. Running jobs are not touched by
  * either.
@@ -73,7 +78,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
   const context: Context = {
     config, log, catalogue, commands, engine, network, store, stopping,
-    node: hostname(),
+    node: nodeName(hostname()),
     version: versionOfStint(),
     peers, announced: new Map(), expected: new Map(),
     cluster: new PeerDaemons(peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, addressOf),

@@ -26,6 +26,8 @@ const probeBytes = 64 * 2 ** 20
 const maxPeers = 32
 const peerSeconds = 5
 
+const nodeNameRemedy = 'Host names, up to their first dot, must be the NodeNames of slurm.conf.'
+
 function finding(subject: string, good: boolean, found: string, remedy: string, otherwise: Finding['verdict'] = 'fault'): Finding {
   return { subject, verdict: good ? 'ok' : otherwise, found, remedy: good ? '' : remedy }
 }
@@ -134,7 +136,7 @@ function probeStore(context: Context): Finding {
 async function peerFault({ peers, stopping, version }: Context, node: string): Promise<{ found: string; remedy: string } | undefined> {
   try {
     const hello = await peers.hello(node, { signal: stopping, timeoutSeconds: peerSeconds })
-    if (hello.node !== node) return { found: `${node}: calls itself ${hello.node}`, remedy: 'Host names must be the NodeNames of slurm.conf.' }
+    if (hello.node !== node) return { found: `${node}: calls itself ${hello.node}`, remedy: nodeNameRemedy }
     if (hello.version !== version) return { found: `${node}: has Stint ${hello.version}, this node ${version}`, remedy: 'Install the same version on every node.' }
     return undefined
   } catch (cause) {
@@ -155,6 +157,12 @@ async function checkPeers(context: Context): Promise<Finding> {
   return finding('other nodes', false, `${fault.found}${more.length > 0 ? ` (and ${more.length} more of ${asked.length})` : ''}`, fault.remedy)
 }
 
+/** Slurm's orders and this daemon's must speak of the same node. */
+async function checkNodeName({ scontrol, node }: Context): Promise<Finding> {
+  const isKnown = (await scontrol.showNodes()).some(({ name }) => name === node)
+  return finding('node name', isKnown, isKnown ? node : `Slurm knows no node ${node}`, nodeNameRemedy)
+}
+
 const checks: readonly Check[] = [
   { subject: 'kernel', run: () => finding('kernel', true, release(), '') },
   { subject: 'CRIU version', run: checkCriuVersion },
@@ -164,6 +172,7 @@ const checks: readonly Check[] = [
   { subject: 'helpers', run: checkHelpers },
   { subject: 'Slurm plugin', run: checkPlugin },
   { subject: 'Slurm', run: checkSlurmSettings },
+  { subject: 'node name', run: checkNodeName },
   { subject: 'image store', run: checkStore },
 ]
 

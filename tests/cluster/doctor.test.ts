@@ -10,6 +10,24 @@ test('stint doctor finds no fault on a node that is installed as the operations 
   expect(findings.find((finding) => finding.subject === 'Slurm plugin')?.found).toMatch(/\/spank_stint\.so, optional$/)
 })
 
+test('a node with a full host name goes by the short one, as in Slurm: no fault, and it can be drained', async () => {
+  const call = async (name: string): Promise<void> => {
+    await on('n2', `hostname ${name}`)
+    await cluster('daemon', 'n2', 'stop')
+    await cluster('daemon', 'n2', 'start')
+  }
+  await call('n2.stint.test')
+  try {
+    const findings = JSON.parse(await on('n2', 'stint doctor --json')) as Finding[]
+    expect(findings.filter((finding) => finding.verdict === 'fault')).toEqual([])
+    expect(await on('n2', 'stint drain')).toBe('No jobs on n2; it is drained.')
+    expect(await on('n2', 'sinfo --noheader --nodes=n2 --format=%T')).toBe('drained')
+  } finally {
+    await call('n2')
+    await on('n2', 'scontrol update nodename=n2 state=resume')
+  }
+}, 60_000)
+
 test('stint doctor says so, with exit code 1, when the plugin is not named in plugstack.conf', async () => {
   await on('n1', 'sed -i s/^optional/#optional/ /etc/slurm/plugstack.conf')
   try {
