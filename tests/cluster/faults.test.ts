@@ -1,6 +1,6 @@
 import { describe, expect } from '@jest/globals'
 import type { DrainReport } from '../../daemon/core/drain.ts'
-import { cluster, counter, leftovers, numbers, on, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cluster, counter, leftovers, numbers, on, printed, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { testOnLanes } from '../support/lanes.ts'
 
 const minute = 60_000
@@ -27,7 +27,7 @@ async function killAt(point: string, node: string): Promise<void> {
   await tryOn(node, `stint checkpoint ${job}`) // Its answer is lost with the daemon.
   expect((await untilEnded(job, 120)).get('ExitCode')).toBe('3:0')
   expect(await on(node, `ls ${once}`)).toBe(once)
-  expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(60))
+  expect(await printed(directory)).toBe(numbers(60))
   await until('nothing is left behind', 10, async () => (await leftovers(node, job)) === '')
   await restartDaemon(node, '')
 }
@@ -89,9 +89,11 @@ describe('a payload that ends while CRIU comes to save it', () => {
 describe('what keeps a job from being saved', () => {
   testOnNode('is told on its standard error while it runs, once, with what to do', async (node) => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: `--stint=net=host --time=10 --nodelist=${node}`, script: '#!/bin/bash\nexec 3<>/dev/tcp/ctl/22\nsleep 14\nexit 5\n' })
+    const job = await submit({ directory, options: `--stint=net=host --time=10 --nodelist=${node}`, script: '#!/bin/bash\nexec 3<>/dev/tcp/ctl/22\nuntil [ -e told ]; do sleep 0.2; done\nexit 5\n' })
+    await untilPrinted(directory, /^stint: the job cannot be saved/m, 60, 'err.txt')
+    await on('ctl', `sleep 6; touch ${directory}/told`)
     expect((await untilEnded(job, 60)).get('ExitCode')).toBe('5:0')
-    expect((await on('ctl', `cat ${directory}/err.txt`)).match(/^stint: the job cannot be saved as it is: .*10\.\d+\.\d+\.\d+:22.*$/gm)).toHaveLength(1)
+    expect((await printed(directory, 'err.txt')).match(/^stint: the job cannot be saved as it is: .*10\.\d+\.\d+\.\d+:22.*$/gm)).toHaveLength(1)
   }, 2 * minute)
 })
 
@@ -107,7 +109,7 @@ async function checkpointInto(node: string, breakIt: string, expected: RegExp): 
     expect(refused.stderr).toMatch(expected)
     expect(refused.stderr).toMatch(/stint doctor|Free space/)
     expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
-    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(80))
+    expect(await printed(directory)).toBe(numbers(80))
   } finally {
     await on(node, 'umount /shared/stint')
   }
@@ -142,7 +144,7 @@ describe('the image store', () => {
     }
     await on('ctl', `scontrol release ${job}`)
     expect((await untilEnded(job, 120)).get('ExitCode')).toBe('3:0')
-    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(60))
+    expect(await printed(directory)).toBe(numbers(60))
   }, 4 * minute)
 })
 
@@ -158,7 +160,7 @@ describe('a job that Slurm itself puts back into the queue', () => {
     expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['3:0', '1'])
     await on('ctl', 'sleep 3')
     expect((await showJob(job)).get('JobState')).toBe('FAILED')
-    expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(60))
+    expect(await printed(directory)).toBe(numbers(60))
   }, 3 * minute)
 
   // To its end only: after a grace slurmctld starts any job once more when it has ended (docs/user-guide.md).
@@ -170,7 +172,7 @@ describe('a job that Slurm itself puts back into the queue', () => {
     await submit({ directory: await workDirectory(), options: `--partition=urgent --time=5 --nodelist=${node} --exclusive`, script: '#!/bin/bash\nsleep 2\n' })
     await untilRunning(job, 1, 90)
     expect((await untilState(node, job, 'running')).checkpoints.map((c) => [c.trigger, c.state])).toEqual([['preemption', 'requeued']])
-    await until('every number was printed once', 60, async () => (await on('ctl', `cat ${directory}/out.txt`)) === numbers(200))
+    await until('every number was printed once', 60, async () => (await printed(directory)) === numbers(200))
     await on('ctl', `scancel ${job}`)
   }, 4 * minute)
 })

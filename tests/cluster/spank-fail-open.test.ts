@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect } from '@jest/globals'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { atOnce, cluster, leftovers, on, submit, tryOn, until, untilEnded, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, leftovers, on, printed, submit, tryOn, until, untilEnded, untilPrinted, workDirectory } from '../support/cluster.ts'
 import { FakeDaemon, fakeDaemonLog as log } from '../support/fake-daemon.ts'
 import { testOnLanes } from '../support/lanes.ts'
 
@@ -26,30 +26,29 @@ function script(body = ''): string {
   return `#!/bin/bash\necho $(($(date +%s) - SLURM_JOB_START_TIME)) >waited.txt\nreadlink /proc/self/ns/pid\necho "fake=$STINT_FAKE"\n${body}\nexit 3\n`
 }
 
-interface Ended { exitCode: string; out: string[]; err: string[]; waitedSeconds: number; seconds: number; job: number }
+interface Ended { exitCode: string; out: string[]; err: string[]; waitedSeconds: number; job: number }
 
-async function ended(job: number, directory: string, started: number): Promise<Ended> {
+async function ended(job: number, directory: string): Promise<Ended> {
   const fields = await untilEnded(job, 60)
-  const seconds = (Date.now() - started) / 1000
-  const read = async (name: string): Promise<string[]> => (await on('ctl', `cat ${directory}/${name}`)).split('\n').filter((line) => line !== '')
+  const read = async (name: string): Promise<string[]> => (await printed(directory, name)).split('\n').filter((line) => line !== '')
   // A script that never started has not written it: NaN.
   const waited = await tryOn('ctl', `cat ${directory}/waited.txt`)
-  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: waited.exitCode === 0 ? Number(waited.stdout) : NaN, seconds, job }
+  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: waited.exitCode === 0 ? Number(waited.stdout) : NaN, job }
 }
 
 async function run(node: string, body = ''): Promise<Ended> {
   const directory = await workDirectory()
-  const started = Date.now()
-  return ended(await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script(body) }), directory, started)
+  return ended(await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script(body) }), directory)
 }
 
-/** Starts a job in the stand-in's sandbox; it has said "ready" then. */
-async function start(node: string, body: string): Promise<{ job: number; directory: string; started: number; end: () => Promise<Ended> }> {
+const untilTold = 'until [ -e told ]; do sleep 0.1; done'
+
+/** Starts a job in the stand-in's sandbox; it has said "ready" then. `tell` ends what waits `untilTold`; `end` waits for the job's end. */
+async function start(node: string, body: string): Promise<{ job: number; directory: string; tell: () => Promise<void>; end: () => Promise<Ended> }> {
   const directory = await workDirectory()
-  const started = Date.now()
   const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script(body) })
-  await until('the script is ready', 20, async () => (await tryOn('ctl', `grep -q ready ${directory}/out.txt`)).exitCode === 0)
-  return { job, directory, started, end: () => ended(job, directory, started) }
+  await untilPrinted(directory, /ready/, 20)
+  return { job, directory, tell: async () => { await on('ctl', `touch ${directory}/told`) }, end: () => ended(job, directory) }
 }
 
 async function expectPlain(node: string, result: Ended, lines: string[]): Promise<void> {
@@ -114,12 +113,13 @@ describe('before the sandbox stands', () => {
       await using daemon = await FakeDaemon.start(node, behaviour)
       const directory = await workDirectory()
       const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
-      await until('the reason is told', 20, async () => (await tryOn('ctl', `cat ${directory}/err.txt`)).stdout.includes('stint: '))
+      await untilPrinted(directory, /stint: /, 20, 'err.txt')
       expect(await on(node, 'pgrep -fc "stint-init parked"')).toBe('1')
       const started = Date.now()
       await on('ctl', `scancel ${job}`)
-      const result = await ended(job, directory, started)
-      expect(result.seconds).toBeLessThan(3)
+      await untilEnded(job, 20)
+      expect(Date.now() - started).toBeLessThan(8000) // SIGKILL would come after KillWait, 10 s.
+      const result = await ended(job, directory)
       expect(result.out).toEqual([])
       expect(await daemon.heard()).toMatch(/^open version=1 step=batch job=\d+ uid=1001 gid=1001 pid=\d+ options= script=\/\S+$/m)
       await expectNothingLeft(node, job)
@@ -129,11 +129,10 @@ describe('before the sandbox stands', () => {
   test('a parked job ends by the release with its status', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'park')
     const directory = await workDirectory()
-    const started = Date.now()
     const job = await submit({ directory, options: `--stint --time=5 --nodelist=${node}`, script: script() })
     await daemon.untilHeard(/^open/m)
     daemon.say('release status=9')
-    expect(await ended(job, directory, started)).toMatchObject({ exitCode: '9:0', out: [] })
+    expect(await ended(job, directory)).toMatchObject({ exitCode: '9:0', out: [] })
   }, minute)
 
   test('a job that has a checkpoint is not started afresh: it is held after 30 s', async (node) => {
@@ -142,8 +141,8 @@ describe('before the sandbox stands', () => {
     await on('ctl', `mkdir /shared/stint/${job} && scontrol release ${job}`)
     try {
       await until('the job is held', 60, async () => (await on('ctl', `squeue -h -j ${job} -o %r`)).search(/held/i) >= 0)
-      expect(await on('ctl', `cat ${directory}/out.txt`)).toBe('')
-      expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/the job is held: continue it with scontrol release/)
+      expect(await printed(directory)).toBe('')
+      expect(await printed(directory, 'err.txt')).toMatch(/the job is held: continue it with scontrol release/)
     } finally {
       await on('ctl', `scancel ${job}; rmdir /shared/stint/${job}`)
     }
@@ -157,10 +156,11 @@ describe('once the sandbox stands', () => {
 
   test('a guard whose daemon came back says who it is', async (node) => {
     const first = await FakeDaemon.start(node, 'start')
-    const job = await start(node, 'echo ready; sleep 6')
+    const job = await start(node, `echo ready; ${untilTold}`)
     await first[Symbol.asyncDispose]()
     await using second = await FakeDaemon.start(node, 'start')
     await second.untilHeard(/^attach version=1 mode=start job=\d+ uid=1001 .*state=running$/m)
+    await job.tell()
     await expectInSandbox(node, await job.end(), '3:0')
     expect(await second.heard()).toMatch(/^exit status=768$/m)
   }, minute)
@@ -181,7 +181,7 @@ describe('once the sandbox stands', () => {
     await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
     await daemon.untilHeard(/signal number=15 scope=task$/m)
     await sleep(3000)
-    expect(await on('ctl', `cat ${job.directory}/out.txt`)).not.toMatch(/term/)
+    expect(await printed(job.directory)).not.toMatch(/term/)
     daemon.say(word)
     const result = await job.end()
     await expectInSandbox(node, result, exitCode)
@@ -190,7 +190,7 @@ describe('once the sandbox stands', () => {
 
   test('an answer that comes too late does not deliver the signal twice', async (node) => {
     const result = await withDaemon(node, 'late', async () => {
-      const job = await start(node, 'trap "echo usr2" USR2; echo ready; for i in $(seq 40); do sleep 0.1; done')
+      const job = await start(node, 'trap "echo usr2" USR2; echo ready; for i in $(seq 80); do sleep 0.1; done')
       await on('ctl', `scancel --signal=USR2 --batch ${job.job}`)
       return job.end()
     })
@@ -200,17 +200,21 @@ describe('once the sandbox stands', () => {
 
   test('the doorbell is for the daemon: a silent one lets no USR1 kill the script', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'mute')
-    const job = await start(node, 'echo ready; sleep 3')
+    const job = await start(node, `echo ready; ${untilTold}`)
     await on('ctl', `scancel --signal=USR1 --batch ${job.job}`)
     await daemon.untilHeard(/signal number=10 scope=task/)
+    await sleep(2000)
+    await job.tell()
     await expectInSandbox(node, await job.end(), '3:0')
   }, minute)
 
   test('what the daemon drops is not delivered', async (node) => {
     await using daemon = await FakeDaemon.start(node, 'drops')
-    const job = await start(node, 'echo ready; sleep 3')
+    const job = await start(node, `echo ready; ${untilTold}`)
     await on('ctl', `scancel --signal=TERM --batch ${job.job}`)
     await daemon.untilHeard(/signal number=15/)
+    await sleep(2000)
+    await job.tell()
     await expectInSandbox(node, await job.end(), '3:0')
   }, minute)
 
@@ -233,9 +237,10 @@ describe('once the sandbox stands', () => {
     for (const [settle, answer, exitCode] of [['restored settle=60', 'end', '3:0'], ['settle seconds=60', 'again\nrelease status=1', '1:0'], ['settle seconds=60', '', '3:0'], ['restored settle=60', undefined, '3:0']] as const) {
       const daemon = await FakeDaemon.start(node, 'start')
       try {
-        const job = await start(node, 'echo ready; while [ ! -e go ]; do sleep 0.1; done')
+        const job = await start(node, `echo ready; ${untilTold}`)
         daemon.say(settle)
-        await on('ctl', `sleep 0.5; touch ${job.directory}/go`)
+        await sleep(500)
+        await job.tell()
         await daemon.untilHeard(/^ended status=768$/m)
         if (answer === undefined) await daemon[Symbol.asyncDispose]()
         else if (answer !== '') daemon.say(answer)

@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals'
-import { leftovers, on, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { leftovers, on, printed, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
-const sleeper = '#!/bin/bash\nsleep 60\n'
+const sleeper = '#!/bin/bash\necho ready\nsleep 60\n'
 
 describe('another user', () => {
   test('can neither see, check nor checkpoint a job, nor read anything of its image', async () => {
@@ -34,9 +34,10 @@ describe('scancel', () => {
   test('ends a sandboxed job as fast as a plain one and leaves nothing behind', async () => {
     const seconds: Record<string, number> = {}
     for (const options of ['--time=10', '--time=10 --stint']) {
-      const job = await submit({ directory: await workDirectory(), options, script: sleeper })
+      const directory = await workDirectory()
+      const job = await submit({ directory, options, script: sleeper })
       const node = await untilRunning(job)
-      await on(node, 'sleep 1')
+      await untilPrinted(directory, /ready/, 20)
       const started = Date.now()
       await on('ctl', `scancel ${job}; while squeue -h -j ${job} | grep -q .; do sleep 0.05; done`)
       seconds[options] = (Date.now() - started) / 1000
@@ -54,7 +55,7 @@ describe('a job without --stint', () => {
     const node = await untilRunning(job)
     expect(await leftovers(node, job).then((text) => text.split('\n').filter((line) => line.includes('stint')))).toEqual([])
     await untilEnded(job, 30)
-    const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    const lines = (await printed(directory)).split('\n')
     expect(lines).toEqual([...(await on(node, 'for n in pid mnt net uts ipc; do readlink /proc/self/ns/$n; done')).split('\n'), '0'])
   }, minute)
 })

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from '@jest/globals'
-import { move, numbers, on, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { move, numbers, on, printed, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { endHog, submitHog } from '../support/hog.ts'
 import { testOnLanes } from '../support/lanes.ts'
 import { moveOneNodeChecker } from '../support/mpi.ts'
@@ -35,8 +35,8 @@ test('a script that counts crosses three stints on three nodes under one job id,
   const fields = await untilEnded(job, 120)
   expect(new Set(nodes).size).toBe(3)
   expect(['Restarts', 'JobState', 'ExitCode'].map((name) => fields.get(name))).toEqual(['2', 'FAILED', '7:0'])
-  expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(`${numbers(count)}\ntrap ran`)
-  expect(await on('ctl', `cat ${directory}/count.txt`)).toBe(numbers(count))
+  expect(await printed(directory)).toBe(`${numbers(count)}\ntrap ran`)
+  expect(await printed(directory, 'count.txt')).toBe(numbers(count))
 }, 7 * minute)
 
 test('a job with 2 GB of resident memory is sealed before its walltime with the default margins, and ends right on another node', async () => {
@@ -67,9 +67,9 @@ test('a job with everything a process can hold on to, saved three times and move
   expect(third).not.toBe(second)
   await untilEnded(reference, 120)
   await untilEnded(job, 180)
-  const undisturbed = await on('ctl', `cat ${plain}/out.txt`)
+  const undisturbed = await printed(plain)
   expect(undisturbed).toMatch(/DONE \(100, 5050\)/)
-  expect(await on('ctl', `cat ${stinted}/out.txt`)).toBe(undisturbed)
+  expect(await printed(stinted)).toBe(undisturbed)
 }, 6 * minute)
 
 test('the Allreduce checker with MPICH, 4 ranks on one node, moved to another node, finds every number right', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { atOnce, cluster, counter, numbers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, counter, numbers, on, printed, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { buildChecker, doneLine, submitChecker, untilStep } from '../support/mpi.ts'
 
 const minute = 60_000
@@ -72,7 +72,7 @@ describe('stint drain', () => {
       const fields = await untilEnded(first, 120)
       expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['3:0', '1'])
       expect(fields.get('BatchHost')).not.toBe('n3')
-      expect(await on('ctl', `cat ${directory}/out.txt`)).toBe(numbers(150))
+      expect(await printed(directory)).toBe(numbers(150))
       for (const job of [queue, plain]) expect((await showJob(job)).get('JobState')).toBe('RUNNING')
     } finally {
       await on('ctl', `scancel ${first} ${second} ${queue} ${plain}; scontrol update nodename=n3 state=resume || true`)
@@ -89,7 +89,7 @@ describe('stint drain', () => {
       expect(jobs.map((j) => [j.job, j.outcome, j.checkpoint])).toEqual([[job, 'saved', 1]])
       await on('ctl', `scontrol update jobid=${job} reqnodelist=`)
       const fields = await untilEnded(job, 120)
-      expect([fields.get('ExitCode'), fields.get('Restarts'), await on('ctl', `grep DONE ${directory}/out.txt`)]).toEqual(['0:0', '1', doneLine(subject)])
+      expect([fields.get('ExitCode'), fields.get('Restarts'), (await printed(directory)).split('\n').at(-1)]).toEqual(['0:0', '1', doneLine(subject)])
     } finally {
       await on('ctl', `scancel ${job}; scontrol update nodename=n3 state=resume || true`)
     }
@@ -108,7 +108,7 @@ describe('stint drain', () => {
       await until('it is saved', 30, async () => (await status('n2', job))?.checkpoints.some((c) => c.trigger === 'drain' && c.state === 'requeued'))
       await on('ctl', `scontrol update jobid=${job} reqnodelist=`)
       const fields = await untilEnded(job, 120)
-      expect([fields.get('ExitCode'), await on('ctl', `cat ${directory}/out.txt`)]).toEqual(['3:0', numbers(100)])
+      expect([fields.get('ExitCode'), await printed(directory)]).toEqual(['3:0', numbers(100)])
     } finally {
       await on('ctl', 'scontrol update nodename=n2 state=resume')
       await on('n2', `sed -i '/^\\[drain\\]/,$d' /etc/stint/stint.toml`)

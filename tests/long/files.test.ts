@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { atOnce, cluster, fixtures, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, fixtures, on, printed, showJob, status, submit, tryOn, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
 
 /** Files that a job has open for writing go back with it when it continues from an image of before. */
 
@@ -109,7 +109,7 @@ describe('jobs that change files in every way, with images now and then, whose n
       const node = (await showJob(job)).get('BatchHost') ?? ''
       const rolledBack = (await status(node, job))?.events.filter((event) => event.kind === 'rolled-back') ?? []
       expect(rolledBack.at(-1)?.detail['files']).toEqual(expect.arrayContaining([`${directory}/data.bin`, `${directory}/wal.db`]))
-      expect(await on('ctl', `cat ${directory}/err.txt`)).not.toMatch(/cannot be put back/)
+      expect(await printed(directory, 'err.txt')).not.toMatch(/cannot be put back/)
     }
   }, minute)
 })

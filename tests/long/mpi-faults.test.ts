@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, nodesOf, on, putCriuBack, replaceCriu, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
+import { cluster, leftovers, nodesOf, on, printed, putCriuBack, replaceCriu, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
 import { buildChecker, doneLine, submitChecker, untilFurther, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** Something breaks while a job of 3 nodes is saved: it goes on with right results, or is restored with right results, and never runs by halves. */
@@ -20,7 +20,7 @@ async function subject(): Promise<Subject> {
 async function expectRightEnd({ job }: Subject): Promise<void> {
   const fields = await untilEnded(job.job, 300)
   expect(fields.get('ExitCode')).toBe('0:0')
-  const lines = (await on('ctl', `grep -E '^(step|DONE|WRONG)' ${job.directory}/out.txt`)).split('\n')
+  const lines = (await printed(job.directory)).split('\n').filter((line) => /^(step|DONE|WRONG)/.test(line))
   // Each step is told once: what ran twice, or by halves, would show.
   expect(lines).toEqual([...Array.from({ length: job.steps / 50 }, (_, i) => `step ${i * 50}`), doneLine(job)])
   await until('nothing is left behind', 30, async () => (await Promise.all(nodes.map((node) => leftovers(node, job.job)))).every((left) => left === ''))
@@ -94,7 +94,7 @@ describe('CRIU cannot restore one member', () => {
       await putCriuBack(other)
     }
     expect(await nodesOf(job.job)).not.toContain(other)
-    expect(await on('ctl', `cat ${job.directory}/err.txt`)).toMatch(new RegExp(`could not be restored on ${coordinator}: [^]*member 1 on ${other}[^]*another node is tried`))
+    expect(await printed(job.directory, 'err.txt')).toMatch(new RegExp(`could not be restored on ${coordinator}: [^]*member 1 on ${other}[^]*another node is tried`))
     await expectRightEnd(found)
   }, 6 * minute)
 })

@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { begin, nodesOf, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
+import { begin, nodesOf, on, printed, type RunJson, showJob, status, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
 import { buildChecker, rightFor, submitChecker, untilFurther, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** The reasons to save a job, with jobs of two nodes; all at the same time. Drain: array-and-drain.test.ts. */
@@ -20,7 +20,7 @@ async function story(options: string, disturb: (job: number, nodes: readonly str
   await disturb(job.job, nodes)
   await untilFurther(job)
   await on('ctl', `touch ${job.directory}/end`, { user: 'alice' })
-  const done = await until(`job ${job.job} has done its work`, 60, async () => (await tryOn('ctl', `grep -E '^(DONE|WRONG)' ${job.directory}/out.txt`)).stdout || undefined)
+  const done = await until(`job ${job.job} has done its work`, 60, async () => (await printed(job.directory)).match(/^(DONE|WRONG).*$/gm)?.join('\n'))
   const fields = follow ? await untilEnded(job.job, 60) : await showJob(job.job)
   const run = await until(`node ${node} tells of job ${job.job}`, 30, async () => status(node, job.job))
   return { job, fields, run, nodes, done }

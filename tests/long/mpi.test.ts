@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
-import { nodesOf, on, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
+import { nodesOf, on, printed, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
 import { allNodes, buildChecker, doneLine, expectNothingLeft, moveOff, rightFor, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
 
 const minute = 60_000
@@ -65,7 +65,7 @@ describe('a script with several mpirun calls', () => {
     await on('ctl', `touch ${directory}/left.end ${directory}/right.end`, { user: 'alice' })
     expect((await untilEnded(job, 180)).get('ExitCode')).toBe('0:0')
     for (const [name, count] of Object.entries(ranks)) {
-      const done = await on('ctl', `grep DONE ${directory}/${name}.txt`)
+      const done = (await printed(directory, `${name}.txt`)).split('\n').at(-1) ?? ''
       expect(done).toBe(rightFor(done, count))
     }
     await expectNothingLeft(allNodes, job)
@@ -87,7 +87,7 @@ done
 `
     const job = await submit({ directory, options: '--stint --time=10 -N 2 --ntasks-per-node=2', script })
     expect((await untilEnded(job, 120)).get('ExitCode')).toBe('0:0')
-    const [hosts = '', ...found] = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    const [hosts = '', ...found] = (await printed(directory)).split('\n')
     const [second = '', first = ''] = hosts.split(' ')
     const three = [first, second, second].join(' ')
     const two = [first, second].join(' ')
@@ -106,7 +106,7 @@ describe('a saved job that is given fewer nodes than it has members', () => {
     await until('it is held', 60, async () => (await on('ctl', `squeue -h -j ${job.job} -o %k`, { user: 'alice' })).includes('E_TOO_FEW_NODES'))
     await on('ctl', `scontrol update jobid=${job.job} numnodes=3 numtasks=3; scontrol release ${job.job}`)
     expect((await untilEnded(job.job, 180)).get('ExitCode')).toBe('0:0')
-    expect(await on('ctl', `grep DONE ${job.directory}/out.txt`)).toBe(doneLine(job))
+    expect((await printed(job.directory)).split('\n').at(-1)).toBe(doneLine(job))
   }, 5 * minute)
 })
 

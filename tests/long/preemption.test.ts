@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { atOnce, begin, counter, numbers, on, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, begin, counter, numbers, on, printed, showJob, status, submit, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { submitHog } from '../support/hog.ts'
 
 /** Jobs that must give way to others, in every way Slurm has for it. The partition `batch` has GraceTime 20 and REQUEUE. */
@@ -34,7 +34,7 @@ async function preempted(partition: string, node: string): Promise<Preempted> {
   const [checkpoint] = run.checkpoints
   const fields = await untilEnded(job, 180)
   return {
-    trigger: checkpoint?.trigger, exitCode: fields.get('ExitCode'), restarts: fields.get('Restarts'), out: await on('ctl', `cat ${directory}/out.txt`),
+    trigger: checkpoint?.trigger, exitCode: fields.get('ExitCode'), restarts: fields.get('Restarts'), out: await printed(directory),
     secondsBeforeGraceEnds: 20 - ((checkpoint?.startedAt ?? NaN) - started) / 1000,
   }
 }
@@ -81,8 +81,9 @@ describe('ten jobs of 200 MB on three nodes that must all give way at once', () 
     await atOnce(hogs, async ({ job, directory }) => {
       await untilRunning(job, 1, 120)
       await on('ctl', `touch ${directory}/end`, { user: 'alice' })
-      await until(`job ${job} has checked its memory`, 60, async () => (await on('ctl', `tail -n 1 ${directory}/out.txt`)).startsWith('DONE'))
-      expect(await on('ctl', `grep DONE ${directory}/out.txt; scancel ${job}`)).toMatch(/^DONE True/)
+      await untilPrinted(directory, /^DONE/m, 60)
+      expect(await printed(directory)).toMatch(/^DONE True/m)
+      await on('ctl', `scancel ${job}`)
     })
   }, 8 * minute)
 })

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { atOnce, cluster, leftovers, on, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, leftovers, on, printed, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 /** Counts until the file `go` is there. */
@@ -9,7 +9,7 @@ const script = '#!/bin/bash\ni=0\nwhile [ ! -e go ]; do echo $((++i)); sleep 0.2
 async function endCounter(job: number, directory: string): Promise<string | undefined> {
   await on('ctl', `touch ${directory}/go`, { user: 'alice' })
   const exitCode = (await untilEnded(job, 60)).get('ExitCode')
-  const lines = (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+  const lines = (await printed(directory)).split('\n')
   expect(lines).toEqual(lines.map((_, i) => String(i + 1)))
   return exitCode
 }
@@ -148,7 +148,7 @@ describe('a job that Slurm may not requeue', () => {
     expect(ended.get('ExitCode')).toBe('75:0')
     const node = await untilRunning(heir)
     await untilState(node, heir, 'running')
-    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(new RegExp(`when it is saved it goes on as a new job of yours[^]*continues as job ${heir}[^]*continued from checkpoint 1`))
+    expect(await printed(directory, 'err.txt')).toMatch(new RegExp(`when it is saved it goes on as a new job of yours[^]*continues as job ${heir}[^]*continued from checkpoint 1`))
     expect(await endCounter(heir, directory)).toBe('3:0')
   }, 3 * minute)
 
@@ -159,7 +159,7 @@ describe('a job that Slurm may not requeue', () => {
     await untilState('n2', job, 'running')
     expect((await tryOn('n2', `stint checkpoint ${job}`)).stderr).toMatch(/E_NOT_REQUEUABLE/)
     await on('n2', `stint checkpoint --keep-running ${job}`)
-    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/can be saved with --keep-running only; the site does not allow continue=submit/)
+    expect(await printed(directory, 'err.txt')).toMatch(/can be saved with --keep-running only; the site does not allow continue=submit/)
     const bobs = await workDirectory('bob')
     const thief = await submit({ user: 'bob', directory: bobs, options: '--stint --time=10 --hold', script })
     expect((await tryOn('ctl', `scontrol update jobid=${thief} admincomment='stint: saved as checkpoint 1'`, { user: 'bob' })).exitCode).not.toBe(0)
@@ -168,7 +168,7 @@ describe('a job that Slurm may not requeue', () => {
     await on('n2', `cd /opt/stint && node_modules/.bin/node --no-warnings -e 'import("/opt/stint/plugins/stores/posix/store.ts").then(({ PosixStore }) => { const s = new PosixStore("/shared/stint"); const [i] = s.list(${job}); s.handOver(${job}, i.manifest.run, ${thief}) })'`)
     await on('ctl', `scontrol release ${thief}`)
     await until('the job is held', 60, async () => (await on('ctl', `scontrol show job ${thief}`)).includes('E_NO_CHECKPOINT'))
-    expect((await tryOn('ctl', `cat ${bobs}/out.txt`)).stdout).toBe('')
+    expect(await printed(bobs)).toBe('')
     await on('ctl', `scancel ${thief}; touch ${directory}/go`)
     await untilEnded(job, 60)
   }, 3 * minute)
@@ -182,7 +182,7 @@ describe('a node that cannot open the sandbox of a saved job', () => {
     })
     await untilRunning(job, 2)
     await untilState('n5', job, 'running')
-    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/put back into the queue and tried again/)
+    expect(await printed(directory, 'err.txt')).toMatch(/put back into the queue and tried again/)
     expect(await endCounter(job, directory)).toBe('3:0')
   }, 4 * minute)
 })
@@ -208,7 +208,7 @@ describe('an image store that is on its node alone', () => {
     const job = await submit({ directory, options: '--stint --time=10 --exclude=n1,n2,n3,n5', script })
     await untilRunning(job)
     await untilState('n4', job, 'running')
-    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/images is on n4 alone: once saved the job can continue on this node only/)
+    expect(await printed(directory, 'err.txt')).toMatch(/images is on n4 alone: once saved the job can continue on this node only/)
     await on('n4', `sleep 1; stint checkpoint ${job}`)
     await until('the job waits for this node', 30, async () => (await showJob(job)).get('ReqNodeList') === 'n4')
     await on('ctl', `scontrol update jobid=${job} excnodelist=`)
@@ -221,6 +221,6 @@ describe('an image store that is on its node alone', () => {
     const directory = await workDirectory()
     const job = await submit({ directory, options: '--stint --time=10 -N 2 --nodelist=n4,n5', script: '#!/bin/bash\nsleep 1\nexit 3\n' })
     expect((await untilEnded(job, 60)).get('ExitCode')).toBe('3:0')
-    expect(await on('ctl', `cat ${directory}/err.txt`)).toMatch(/images is on n4 alone: a job over several nodes cannot be saved[^]*store that all nodes share/)
+    expect(await printed(directory, 'err.txt')).toMatch(/images is on n4 alone: a job over several nodes cannot be saved[^]*store that all nodes share/)
   }, 2 * minute)
 })

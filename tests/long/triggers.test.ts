@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { begin, counter, numbers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory, type RunJson } from '../support/cluster.ts'
+import { begin, counter, numbers, on, printed, type RunJson, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 /** One job for each reason to save it, all at the same time; what is seen is what Slurm says of them. */
 
@@ -24,7 +24,7 @@ async function story(options: string, steps: number, disturb: (job: number, node
   const seen = await disturb(job, node)
   const run = await until(`node ${node} tells of job ${job}`, 30, async () => status(node, job))
   const fields = await untilEnded(job, 240)
-  return { fields, run, seen, out: await on('ctl', `cat ${directory}/out.txt`), err: await on('ctl', `cat ${directory}/err.txt`) }
+  return { fields, run, seen, out: await printed(directory), err: await printed(directory, 'err.txt') }
 }
 
 /** Waits until Slurm has the job in its queue again, and says what its node has on record then. */

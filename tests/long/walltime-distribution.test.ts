@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { fixtures, on, status, submit, tryOn, until, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
+import { fixtures, on, type RunJson, status, submit, tryOn, until, untilPrinted, untilRunning, workDirectory } from '../support/cluster.ts'
 
 /**
  * How late the walltime checkpoint begins, and whether ever too late, over jobs of all sizes. Into a store of each node's memory, kept
@@ -47,7 +47,7 @@ async function learn(node: string): Promise<void> {
     for (let n = 0; n < lessons; n++) {
       const { job, directory } = await hog(megabytes, 10, `--nodelist=${node}`)
       await untilRunning(job)
-      await until(`job ${job} has filled its memory`, 60, async () => (await tryOn('ctl', `grep ready ${directory}/out.txt`)).exitCode === 0)
+      await untilPrinted(directory, /ready/, 60)
       await on(node, `stint checkpoint ${job}`)
       await cancel(job, node)
     }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { fixtures, on, putCriuBack, replaceCriu, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { fixtures, on, printed, putCriuBack, replaceCriu, showJob, status, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 const numbers = (from: number, to: number): string => Array.from({ length: to - from + 1 }, (_, i) => String(from + i)).join('\n')
@@ -145,7 +145,7 @@ const scenarios = {
     await untilState(node, started.job, 'running')
     await on('ctl', 'sleep 1')
     await touch(started, 'go')
-    return { end: (await untilEnded(started.job, 60)).get('ExitCode'), output: await on('ctl', `cat ${started.directory}/out.txt`), errors: await on('ctl', `cat ${started.directory}/err.txt`) }
+    return { end: (await untilEnded(started.job, 60)).get('ExitCode'), output: await printed(started.directory), errors: await printed(started.directory, 'err.txt') }
   },
 }
 
@@ -164,7 +164,7 @@ async function goOnFromTheOlder(file: string) {
   const left = (JSON.parse(await on(node, `stint images ${started.job} --json`)) as { checkpoint: number }[]).map((image) => image.checkpoint)
   const directories = await on('ctl', `ls /shared/stint/${started.job}/*`)
   await touch(started, 'go')
-  return { tried, left, directories, end: (await untilEnded(started.job, 60)).get('ExitCode'), errors: await on('ctl', `cat ${started.directory}/err.txt`) }
+  return { tried, left, directories, end: (await untilEnded(started.job, 60)).get('ExitCode'), errors: await printed(started.directory, 'err.txt') }
 }
 
 type Outcome<K extends keyof typeof scenarios> = Awaited<ReturnType<(typeof scenarios)[K]>>

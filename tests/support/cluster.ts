@@ -72,6 +72,16 @@ export async function submit(job: SubmitOptions): Promise<number> {
   return Number(text.trim())
 }
 
+/** What a job has printed so far, or written to another file of its directory; empty where there is no such file: slurmstepd makes it after slurmctld has called the job running. */
+export async function printed(directory: string, file = 'out.txt'): Promise<string> {
+  return on('ctl', `cat ${directory}/${file} 2>/dev/null || true`)
+}
+
+/** Waits until a job has printed something that matches. */
+export async function untilPrinted(directory: string, pattern: RegExp, seconds: number, file = 'out.txt'): Promise<void> {
+  await until(`${directory}/${file} has ${pattern}`, seconds, async () => pattern.test(await printed(directory, file)))
+}
+
 /** What Slurm says of a job, by the names of `scontrol show job`. */
 export type JobFields = ReadonlyMap<string, string>
 

@@ -1,5 +1,5 @@
 import { expect } from '@jest/globals'
-import { fixtures, on, submit, until, untilEnded, untilRunning, untilState, workDirectory } from './cluster.ts'
+import { fixtures, on, printed, submit, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from './cluster.ts'
 
 /** A job that holds much memory, checks every page of it at its end, and ends when it is told to. */
 export interface Hog {
@@ -17,7 +17,7 @@ export async function submitHog(megabytes: number, time: number, more = ''): Pro
   const job = await submit({ directory, options: `--stint --time=${time} --mem=${megabytes + 500} ${more}`, script })
   const node = await untilRunning(job)
   const { walltimeEndsAt } = await untilState(node, job, 'running')
-  await until('the memory is filled', 120, async () => (await on('ctl', `cat ${directory}/out.txt`)).startsWith('ready'))
+  await untilPrinted(directory, /^ready/, 120)
     .catch(async (error: unknown) => { await on('ctl', `scancel ${job}`); throw error })
   return { job, node, directory, walltimeEndsAt: walltimeEndsAt ?? NaN }
 }
@@ -27,6 +27,6 @@ export async function endHog({ job, directory }: Hog): Promise<ReadonlyMap<strin
   await on('ctl', `touch ${directory}/end`, { user: 'alice' })
   const fields = await untilEnded(job, 180)
   expect(fields.get('ExitCode')).toBe('0:0')
-  expect(await on('ctl', `tail -n 1 ${directory}/out.txt`)).toBe('DONE True')
+  expect(await printed(directory)).toMatch(/\nDONE True$/)
   return fields
 }

@@ -1,5 +1,5 @@
 import { expect } from '@jest/globals'
-import { fixtures, leftovers, nodesOf, on, showJob, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from './cluster.ts'
+import { fixtures, leftovers, nodesOf, on, printed, showJob, submit, until, untilEnded, untilRunning, untilState, workDirectory } from './cluster.ts'
 
 /** MPI jobs over several nodes, as tests start, watch and move them. */
 
@@ -32,8 +32,7 @@ export async function submitChecker(flavour: Flavour, shape: { directory: string
 
 /** The last step that rank 0 has told of; -1 before the first. */
 export async function stepOf({ directory }: Pick<MpiJob, 'directory'>): Promise<number> {
-  const { stdout } = await tryOn('ctl', `grep ^step ${directory}/out.txt | tail -n 1`)
-  return stdout === '' ? -1 : Number(stdout.replace('step ', ''))
+  return Number([...(await printed(directory)).matchAll(/^step (\d+)$/gm)].at(-1)?.[1] ?? -1)
 }
 
 export async function untilStep(job: MpiJob, step: number, seconds = 120): Promise<void> {
@@ -86,9 +85,10 @@ async function endChecker({ job, directory, ranks }: MpiJob, restarts: number): 
   await on('ctl', `touch ${directory}/end`, { user: 'alice' })
   const fields = await untilEnded(job, 60)
   expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['0:0', String(restarts)])
-  const done = await on('ctl', `grep DONE ${directory}/out.txt`)
+  const lines = (await printed(directory)).split('\n')
+  const done = lines.at(-1) ?? ''
   expect(done).toBe(rightFor(done, ranks))
-  expect(await on('ctl', `grep -c WRONG ${directory}/out.txt || true`)).toBe('0')
+  expect(lines.filter((line) => line.includes('WRONG'))).toEqual([])
 }
 
 /** The Allreduce checker with MPICH on one node, moved to another: every number right. */

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { dumpCapabilities } from '../../plugins/engines/criu/capabilities.ts'
-import { fixtures, on, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { fixtures, on, printed, submit, tryOn, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 
@@ -34,7 +34,7 @@ describe('criu, with every capability to be had', () => {
     directory = await workDirectory()
     job = await submit({ directory, options: '--stint --time=30 --mem=200 --nodelist=n1', script: `#!/bin/bash\npython3 ${fixtures}/programs/hog.py 60 end\n` })
     await untilState(await untilRunning(job), job, 'running')
-    await until('the memory is filled', 60, async () => (await tryOn('n1', `grep ready ${directory}/out.txt`)).exitCode === 0)
+    await untilPrinted(directory, /ready/, 60)
   }, 16 * minute)
 
   afterAll(async () => { await on('n1', `rm -rf ${images}`) })
@@ -51,6 +51,6 @@ describe('criu, with every capability to be had', () => {
   test('leaves the job as it was', async () => {
     await on('ctl', `touch ${directory}/end`)
     expect((await untilEnded(job, 90)).get('ExitCode')).toBe('0:0')
-    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual(['ready', 'DONE True'])
+    expect((await printed(directory)).split('\n')).toEqual(['ready', 'DONE True'])
   }, 16 * minute)
 })

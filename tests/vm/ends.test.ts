@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { atOnce, leftovers, on, showJob, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, leftovers, on, printed, showJob, submit, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { stopCriu } from '../support/machine.ts'
 
 const minute = 60_000
@@ -27,7 +27,7 @@ describe('at the end of a job', () => {
   }, 16 * minute)
 
   const jobOf = (name: string): number => jobs[name] ?? 0
-  const outputOf = async (name: string): Promise<string[]> => (await on('ctl', `cat ${directories[name] ?? ''}/out.txt`)).split('\n')
+  const outputOf = async (name: string): Promise<string[]> => (await printed(directories[name] ?? '')).split('\n')
 
   test('by preemption without a grace, SIGTERM does not get to it before it is saved, and it goes on', async () => {
     const job = jobOf('preempted')

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
 import { dumpCapabilities, restoreCapabilities } from '../../plugins/engines/criu/capabilities.ts'
-import { cluster, fixtures, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cluster, fixtures, leftovers, on, printed, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { cgroupsOf, daemonCgroup, jobCgroup, memoryStat, stopCriu, untilDaemonAlone } from '../support/machine.ts'
 
 const minute = 60_000
@@ -43,7 +43,7 @@ describe('while a job crosses its limit twice or more', () => {
       hogDirectory = await workDirectory()
       hog = await submit({ directory: hogDirectory, options: '--stint --time=30 --mem=200 --nodelist=n2', script })
       await untilState(await untilRunning(hog), hog, 'running')
-      await until('the memory is filled', 60, async () => (await tryOn('n2', `grep ready ${hogDirectory}/out.txt`)).exitCode === 0)
+      await untilPrinted(hogDirectory, /ready/, 60)
     }, 16 * minute)
 
     test('a restart of the service is nothing that a job notices', async () => {
@@ -105,12 +105,12 @@ describe('while a job crosses its limit twice or more', () => {
     test('finds all of it as it was, and is ended by Slurm for more memory than its limit allows', async () => {
       await on('ctl', `touch ${hogDirectory}/grow`)
       expect((await untilEnded(hog, 120)).get('JobState')).toBe('OUT_OF_MEMORY')
-      expect((await on('ctl', `cat ${hogDirectory}/out.txt`)).split('\n')).toEqual(['ready', 'DONE True', '/dev/shm/file: OK'])
+      expect((await printed(hogDirectory)).split('\n')).toEqual(['ready', 'DONE True', '/dev/shm/file: OK'])
     }, 16 * minute)
   })
 
   describe('and has ended', () => {
-    const output = async (): Promise<string[]> => (await on('ctl', `cat ${directory}/out.txt`)).split('\n')
+    const output = async (): Promise<string[]> => (await printed(directory)).split('\n')
     let fields: ReadonlyMap<string, string>
 
     beforeAll(async () => {
@@ -141,7 +141,7 @@ describe('while a job crosses its limit twice or more', () => {
 describe('a reboot of the machine', () => {
   test('with a saved job: it continues after the boot', async () => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: '--stint --time=10 --mem=300', script: 'count.sh', environment: { COUNT: 120 } })
+    const job = await submit({ directory, options: '--stint --time=10 --mem=300', script: 'count.sh', environment: { COUNT: 3000 } })
     const node = await untilRunning(job)
     await untilState(node, job, 'running')
     await on(node, `sleep 5; stint checkpoint ${job}`)
@@ -154,8 +154,12 @@ describe('a reboot of the machine', () => {
     await until('slurmctld has saved its state', 30, async () => (await on('ctl', 'find /var/spool/slurmctld/job_state -newer /root/pending')) !== '')
     await on('ctl', 'sync /var/spool/slurmctld')
     expect(await cluster('reboot')).toMatchObject({ exitCode: 0 })
+    const saved = (await printed(directory)).split('\n').length
     await on('ctl', `scontrol release ${job}`)
-    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('7:0')
-    expect((await on('ctl', `cat ${directory}/out.txt`)).split('\n')).toEqual([...numbers(120), 'trap ran'])
+    await until('it counts on', 120, async () => (await printed(directory)).split('\n').length > saved)
+    await on('ctl', `touch ${directory}/enough`)
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('7:0')
+    const lines = (await printed(directory)).split('\n')
+    expect(lines).toEqual([...numbers(lines.length - 1), 'trap ran'])
   }, 24 * minute)
 })
