@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import { cluster, on, tryOn, until } from '../support/cluster.ts'
+import { on, restartDaemon, tryOn, until } from '../support/cluster.ts'
 
 interface Finding { subject: string; verdict: string; found: string }
 
@@ -13,8 +13,7 @@ test('stint doctor finds no fault on a node that is installed as the operations 
 test('a node with a full host name goes by the short one, as in Slurm: no fault, and it can be drained', async () => {
   const call = async (name: string): Promise<void> => {
     await on('n2', `hostname ${name}`)
-    await cluster('daemon', 'n2', 'stop')
-    await cluster('daemon', 'n2', 'start')
+    await restartDaemon('n2')
   }
   await call('n2.stint.test')
   try {
@@ -41,8 +40,7 @@ test('stint doctor says so, with exit code 1, when the plugin is not named in pl
 
 test('stint doctor names another node whose daemon it does not reach, and what to do; users who may not connect are not told', async () => {
   await on('n1', 'cp -p /etc/ssh/ssh_known_hosts /run/known && sed -i /^n3,/d /etc/ssh/ssh_known_hosts')
-  await cluster('daemon', 'n1', 'stop') // Its connections are of before.
-  await cluster('daemon', 'n1', 'start')
+  await restartDaemon('n1') // Its connections are of before.
   try {
     const { exitCode, stdout } = await tryOn('n1', 'stint doctor --json')
     expect(exitCode).toBe(1)

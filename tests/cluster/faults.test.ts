@@ -1,6 +1,6 @@
 import { describe, expect } from '@jest/globals'
 import type { DrainReport } from '../../daemon/core/drain.ts'
-import { cluster, counter, leftovers, numbers, on, printed, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { counter, leftovers, numbers, on, printed, putCriuBack, replaceCriu, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { testOnLanes } from '../support/lanes.ts'
 
 const minute = 60_000
@@ -8,18 +8,12 @@ const minute = 60_000
 /** Each test on a node of its own. */
 const testOnNode = testOnLanes(['n1', 'n2', 'n3', 'n4', 'n5'])
 
-async function restartDaemon(node: string, environment: string): Promise<void> {
-  await on(node, `echo '${environment}' > /etc/stint/environment`)
-  await cluster('daemon', node, 'stop')
-  await cluster('daemon', node, 'start')
-  await until(`stintd on ${node} answers`, 20, async () => (await tryOn(node, 'stint status --json')).exitCode === 0)
-}
-
 /** The daemon of a node ends by SIGKILL at a named point; its supervisor starts it again; the job, which stays on that node, must come through. */
 async function killAt(point: string, node: string): Promise<void> {
   const directory = await workDirectory()
   const once = `/run/stint/fault-${point}`
-  await restartDaemon(node, `STINT_FAULT=${point}:${once}`)
+  await on(node, `echo STINT_FAULT=${point}:${once} > /etc/stint/environment`)
+  await restartDaemon(node)
   const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: counter(60) })
   await untilRunning(job)
   await untilState(node, job, 'running')
@@ -29,7 +23,8 @@ async function killAt(point: string, node: string): Promise<void> {
   expect(await on(node, `ls ${once}`)).toBe(once)
   expect(await printed(directory)).toBe(numbers(60))
   await until('nothing is left behind', 10, async () => (await leftovers(node, job)) === '')
-  await restartDaemon(node, '')
+  await on(node, 'rm /etc/stint/environment')
+  await restartDaemon(node)
 }
 
 describe('the daemon is killed with SIGKILL', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { atOnce, cluster, counter, numbers, on, printed, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, counter, numbers, on, printed, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 import { buildChecker, doneLine, submitChecker, untilStep } from '../support/mpi.ts'
 
 const minute = 60_000
@@ -97,8 +97,7 @@ describe('stint drain', () => {
 
   test('follows Slurm by itself with drain.automatic_seconds', async () => {
     await on('n2', `printf '\\n[drain]\\nautomatic_seconds = 1\\n' >>/etc/stint/stint.toml`)
-    await cluster('daemon', 'n2', 'stop')
-    await cluster('daemon', 'n2', 'start')
+    await restartDaemon('n2')
     try {
       const directory = await workDirectory()
       const job = await submit({ directory, options: '--stint --time=10 --nodelist=n2', script: counter(100) })
@@ -112,8 +111,7 @@ describe('stint drain', () => {
     } finally {
       await on('ctl', 'scontrol update nodename=n2 state=resume')
       await on('n2', `sed -i '/^\\[drain\\]/,$d' /etc/stint/stint.toml`)
-      await cluster('daemon', 'n2', 'stop')
-      await cluster('daemon', 'n2', 'start')
+      await restartDaemon('n2')
     }
   }, 4 * minute)
 })

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, nodesOf, on, printed, putCriuBack, replaceCriu, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
+import { cluster, leftovers, nodesOf, on, printed, putCriuBack, replaceCriu, restartDaemon, showJob, status, tryOn, until, untilEnded, untilRunning, untilState } from '../support/cluster.ts'
 import { buildChecker, doneLine, submitChecker, untilFurther, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** Something breaks while a job of 3 nodes is saved: it goes on with right results, or is restored with right results, and never runs by halves. */
@@ -29,10 +29,8 @@ async function expectRightEnd({ job }: Subject): Promise<void> {
 async function withFault(node: string, fault: string, act: () => Promise<void>): Promise<void> {
   const once = `/run/stint/fault-${Date.now()}`
   await on(node, `echo 'STINT_FAULT=${fault}:${once}' >/etc/stint/environment`)
-  await cluster('daemon', node, 'stop')
-  await cluster('daemon', node, 'start')
   try {
-    await until(`stintd on ${node} answers`, 20, async () => (await tryOn(node, 'stint status --json')).exitCode === 0)
+    await restartDaemon(node)
     await act()
     expect(await on(node, `ls ${once}`)).toBe(once)
   } finally {

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
-import { nodesOf, on, printed, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
-import { allNodes, buildChecker, doneLine, expectNothingLeft, moveOff, rightFor, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
+import { move, nodesOf, on, printed, showJob, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
+import { allNodes, buildChecker, doneLine, expectNothingLeft, rightFor, saveAndMove, sharedCores, submitChecker, untilStep, type Flavour, type MpiJob } from '../support/mpi.ts'
 
 const minute = 60_000
 const linpack = readFileSync(join(import.meta.dirname, '..', '..', 'slurm-scripts', 'examples', 'hpl.sh'), 'utf8')
@@ -56,12 +56,12 @@ describe('a script with several mpirun calls', () => {
     let restarts = 0
     for (const name of ['first', 'second', 'third']) {
       await until(`${name} is under way`, 60, stepIn(name))
-      nodes = await moveOff({ job }, nodes[0] ?? '', [nodes[1] ?? ''], ++restarts)
+      nodes = await move(job, nodes[0] ?? '', ++restarts, [nodes[1] ?? ''])
       await on('ctl', `touch ${directory}/${name}.end`, { user: 'alice' })
     }
     await until('both are under way', 60, async () => (await stepIn('left')()) && (await stepIn('right')()))
     await on(nodes[0] ?? '', `stint checkpoint ${job} --keep-running`)
-    nodes = await moveOff({ job }, nodes[0] ?? '', nodes, ++restarts)
+    nodes = await move(job, nodes[0] ?? '', ++restarts, nodes)
     await on('ctl', `touch ${directory}/left.end ${directory}/right.end`, { user: 'alice' })
     expect((await untilEnded(job, 180)).get('ExitCode')).toBe('0:0')
     for (const [name, count] of Object.entries(ranks)) {

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { lowestVni, memberAddress, memberMac, type RunNetwork } from '../../daemon/core/addresses.ts'
-import { cluster, fixtures, on, tryOn, until, type Output } from '../support/cluster.ts'
+import { fixtures, on, type Output, restartDaemon, tryOn, until } from '../support/cluster.ts'
 
 const minute = 60_000
 const nodes = ['n1', 'n2'] as const
@@ -141,11 +141,7 @@ describe('two runs on the same two nodes', () => {
     }
 
     afterEach(async () => {
-      for (const node of nodes) {
-        await cluster('daemon', node, 'stop')
-        await cluster('daemon', node, 'start')
-        await until(`stintd of ${node} is ready`, 20, async () => (await tryOn(node, 'stint status')).exitCode === 0)
-      }
+      for (const node of nodes) await restartDaemon(node)
     }, minute)
 
     test('with the rules of stintd', async () => {

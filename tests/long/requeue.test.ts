@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { atOnce, cluster, leftovers, on, printed, putCriuBack, replaceCriu, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, leftovers, on, printed, putCriuBack, replaceCriu, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 /** Counts until the file `go` is there. */
@@ -132,8 +132,7 @@ describe('scancel right after a checkpoint', () => {
 describe('a job that Slurm may not requeue', () => {
   test('goes on as a new job of its owner where it asks for that and the site allows it; nobody else can inherit it', async () => {
     await on('n1', `sed -i 's/^\\[slurm\\]/[slurm]\\nresubmit = "asked"/' /etc/stint/stint.toml`)
-    await cluster('daemon', 'n1', 'stop')
-    await cluster('daemon', 'n1', 'start')
+    await restartDaemon('n1')
     const directory = await workDirectory()
     const job = await submit({ directory, options: '--stint=continue=submit --no-requeue --time=10 --nodelist=n1 --job-name=heir', script })
     await untilRunning(job)
@@ -190,8 +189,7 @@ describe('a node that cannot open the sandbox of a saved job', () => {
 describe('an image store that is on its node alone', () => {
   async function setStore(path: string): Promise<void> {
     await on('n4', `sed -i 's|^path = .*|path = "${path}"|' /etc/stint/stint.toml`)
-    await cluster('daemon', 'n4', 'stop')
-    await cluster('daemon', 'n4', 'start')
+    await restartDaemon('n4')
   }
   beforeAll(async () => {
     await on('n4', 'install -d -m 0700 /var/lib/stint/images')

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { cluster, leftovers, on, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { cluster, leftovers, on, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 
@@ -17,8 +17,7 @@ describe('a node that dies during a checkpoint', () => {
   test('leaves the sealed checkpoint before; the job goes on from there elsewhere, and what was left unfinished is reclaimed', async () => {
     const { job, directory } = await runWithImage('n3')
     await on('n3', 'echo STINT_FAULT=prepared:/run/stint/dead > /etc/stint/environment')
-    await cluster('daemon', 'n3', 'stop')
-    await cluster('daemon', 'n3', 'start')
+    await restartDaemon('n3')
     await until('the sandbox is back', 20, async () => (await status('n3', job))?.state === 'running')
     const asked = tryOn('n3', `stint checkpoint ${job}`)
     await until('the dump is at its barrier', 20, async () => (await tryOn('n3', 'ls /run/stint/dead')).exitCode === 0)
@@ -61,8 +60,7 @@ describe('a job that ends while the daemon of its node is away', () => {
 describe('a quota', () => {
   test('is looked at before a checkpoint: older ones of the same run go first, then the save is refused with a remedy', async () => {
     await on('n1', `sed -i 's/^path = .*/&\\nuser_quota_gb = 0.03/' /etc/stint/stint.toml`)
-    await cluster('daemon', 'n1', 'stop')
-    await cluster('daemon', 'n1', 'start')
+    await restartDaemon('n1')
     const directory = await workDirectory('bob')
     const job = await submit({ user: 'bob', directory, options: '--stint --time=10 --nodelist=n1', script: '#!/bin/bash\npython3 -c "\nimport os, time\nx = os.urandom(8_000_000)\nwhile not os.path.exists(\'go\'): time.sleep(0.2)\n"\nexit 3\n' })
     await untilRunning(job)
@@ -74,8 +72,7 @@ describe('a quota', () => {
       expect((await images())[0]).toBe(number)
     }
     await on('n1', `sed -i 's/^user_quota_gb = .*/user_quota_gb = 0.02/' /etc/stint/stint.toml`)
-    await cluster('daemon', 'n1', 'stop')
-    await cluster('daemon', 'n1', 'start')
+    await restartDaemon('n1')
     await until('the sandbox is back', 20, async () => (await status('n1', job))?.state === 'running')
     const refused = await tryOn('n1', `stint checkpoint --keep-running ${job}`)
     expect(refused.stderr).toMatch(/E_STORE_QUOTA: the image needs \d+ MB; of the 0.02 GB for the images of bob \d+ MB are in use[^]*stint reclaim/)

@@ -199,14 +199,22 @@ export async function untilState(node: string, job: number, state: string, secon
   })
 }
 
-/** Saves a running job, keeps it off the node it ran on, and waits until it goes on elsewhere. @returns its new node */
-export async function move(job: number, from: string, restarts: number): Promise<string> {
-  await on(from, `stint checkpoint ${job}`)
-  await until(`job ${job} is requeued`, 20, async () => (await showJob(job)).get('JobState') === 'PENDING')
-  await on('ctl', `scontrol update jobid=${job} excnodelist=${from}`)
-  const node = await untilRunning(job, restarts)
-  await untilState(node, job, 'running')
-  return node
+/** Saves a running job, keeps it off some nodes, its batch host if nothing is said, and waits until it goes on elsewhere. @returns its new nodes, batch host first */
+export async function move(job: number, batchHost: string, restarts: number, exclude: readonly string[] = [batchHost]): Promise<string[]> {
+  await on(batchHost, `stint checkpoint ${job}`)
+  await until(`job ${job} is requeued`, 30, async () => (await showJob(job)).get('JobState') === 'PENDING')
+  await on('ctl', `scontrol update jobid=${job} excnodelist=${exclude.join(',')}`)
+  await untilState(await untilRunning(job, restarts), job, 'running')
+  return nodesOf(job)
+}
+
+/** Ends the daemon of a node and starts it again, which reads stint.toml and /etc/stint/environment anew; it answers then. @throws Error with what the service says */
+export async function restartDaemon(node: string): Promise<void> {
+  for (const action of ['stop', 'start']) {
+    const { exitCode, stderr } = await cluster('daemon', node, action)
+    if (exitCode !== 0) throw new Error(`stintd on ${node}, ${action}: ${stderr}`)
+  }
+  await until(`stintd on ${node} answers`, 20, async () => (await tryOn(node, 'stint status --json')).exitCode === 0)
 }
 
 /** Puts a script in CRIU's place on a node until `putCriuBack`; CRIU itself is /usr/sbin/criu.real meanwhile. */

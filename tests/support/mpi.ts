@@ -1,5 +1,5 @@
 import { expect } from '@jest/globals'
-import { fixtures, leftovers, nodesOf, on, printed, showJob, submit, until, untilEnded, untilRunning, untilState, workDirectory } from './cluster.ts'
+import { fixtures, leftovers, move, nodesOf, on, printed, submit, until, untilEnded, untilRunning, workDirectory } from './cluster.ts'
 
 /** MPI jobs over several nodes, as tests start, watch and move them. */
 
@@ -54,15 +54,6 @@ export function rightFor(done: string, ranks: number): string {
   return doneLine({ steps: Number(done.split(' ')[1]), ranks })
 }
 
-/** Saves a job, keeps it off some nodes, and waits until it goes on. @returns its new nodes */
-export async function moveOff({ job }: Pick<MpiJob, 'job'>, batchHost: string, exclude: readonly string[], restarts: number): Promise<string[]> {
-  await on(batchHost, `stint checkpoint ${job}`)
-  await until(`job ${job} is requeued`, 30, async () => (await showJob(job)).get('JobState') === 'PENDING')
-  await on('ctl', `scontrol update jobid=${job} excnodelist=${exclude.join(',')}`)
-  await untilState(await untilRunning(job, restarts), job, 'running')
-  return nodesOf(job)
-}
-
 /** A figure of /proc/net/snmp's Tcp lines in the network of a job's sandbox on a node. */
 export async function tcpFigures(node: string, job: number): Promise<ReadonlyMap<string, number>> {
   const text = await on(node, `pid=$(pgrep -f '[s]tint-init guard.* job=${job} ' | head -n 1); pid1=$(pgrep -P $pid | head -n 1); grep ^Tcp: /proc/$pid1/net/snmp`)
@@ -97,7 +88,7 @@ export async function moveOneNodeChecker(ranks: number, options = ''): Promise<v
   const job = await submitChecker('mpich', { directory, nodes: 1, perNode: ranks, steps: endless, options })
   const node = await untilRunning(job.job)
   await untilStep(job, 100)
-  expect(await moveOff(job, node, [node], 1)).not.toContain(node)
+  expect(await move(job.job, node, 1)).not.toContain(node)
   await untilFurther(job)
   await endChecker(job, 1)
 }
@@ -120,7 +111,7 @@ export async function saveAndMove(flavour: Flavour): Promise<void> {
   expect(await resets()).toBeLessThanOrEqual(atStart + 3)
   for (let restarts = 1; restarts <= 2; restarts++) {
     const before = nodes
-    nodes = await moveOff(job, nodes[0] ?? '', [nodes[0] ?? ''], restarts)
+    nodes = await move(job.job, nodes[0] ?? '', restarts)
     expect(nodes).not.toContain(before[0])
     await untilFurther(job)
     expect(await resets()).toBeLessThanOrEqual(1)

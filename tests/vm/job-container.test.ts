@@ -31,7 +31,7 @@ cat /tmp/file /dev/shm/file; wc -l </proc/self/fd/5
     await untilPrinted(directory, /\n2\n3$/m, 30)
     // What else Slurm starts for the job sees the same files: the task outside of the sandbox is in Slurm's own namespace.
     expect(await on(first, `cat /proc/$(pgrep -f '[g]uard mode=start job=${job} ')/root/tmp/file`)).toBe('in tmp')
-    const second = await move(job, first, 1)
+    const [second = ''] = await move(job, first, 1)
     expect(second).not.toBe(first)
     await on('ctl', `touch ${directory}/end`)
     expect((await untilEnded(job, 90)).get('ExitCode')).toBe('0:0')
