@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { begin, nodesOf, on, printed, type RunJson, showJob, status, submit, until, untilEnded, untilRunning, workDirectory } from '../support/cluster.ts'
+import { begin, nodesOf, on, printed, showJob, status, submit, until, untilEnded, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
 import { buildChecker, rightFor, submitChecker, untilFurther, untilStep, type MpiJob } from '../support/mpi.ts'
 
 /** The reasons to save a job, with jobs of two nodes; all at the same time. Drain: array-and-drain.test.ts. */

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { lowestVni, memberAddress, memberMac, type RunNetwork } from '../../daemon/core/addresses.ts'
-import { fixtures, on, type Output, restartDaemon, tryOn, until } from '../support/cluster.ts'
+import { fixtures, on, restartDaemon, tryOn, until, type Output } from '../support/cluster.ts'
 
 const minute = 60_000
 const nodes = ['n1', 'n2'] as const

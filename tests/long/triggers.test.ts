@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { begin, counter, numbers, on, printed, type RunJson, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { begin, counter, numbers, on, printed, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory, type RunJson } from '../support/cluster.ts'
 
 /** One job for each reason to save it, all at the same time; what is seen is what Slurm says of them. */
 

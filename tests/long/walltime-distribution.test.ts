@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { fixtures, on, type RunJson, status, submit, tryOn, until, untilPrinted, untilRunning, workDirectory } from '../support/cluster.ts'
+import { fixtures, on, status, submit, tryOn, until, untilPrinted, untilRunning, workDirectory, type RunJson } from '../support/cluster.ts'
 
 /**
  * How late the walltime checkpoint begins, and whether ever too late, over jobs of all sizes. Into a store of each node's memory, kept
