@@ -41,7 +41,11 @@ afterEach(() => {
   link.close()
 })
 
-const soon = async (): Promise<void> => { await new Promise((done) => setTimeout(done, 20)) }
+/** What was written before is heard after it, also where the process stood still for longer: setImmediate comes after the loop has read. */
+const soon = async (): Promise<void> => {
+  await new Promise((done) => setTimeout(done, 20))
+  await new Promise((done) => setImmediate(done))
+}
 const verbs = (): string[] => heard.map((message) => message.verb)
 
 describe('a guard\'s connection', () => {
