@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import { dumpCapabilities } from '../../plugins/engines/criu/capabilities.ts'
-import { on, programMs, status } from '../support/cluster.ts'
+import { on, programMs, status, untilRunning, untilState, type CheckpointJson } from '../support/cluster.ts'
 import { submitHog } from '../support/hog.ts'
 
 const minute = 60_000
@@ -12,9 +12,6 @@ const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].joi
  * a program in 1 ms.
  */
 const morePrograms = 20
-
-/** Rounds of both variants, by turns. Of each the least counts: what else a machine does only ever adds to it. */
-const rounds = 3
 
 /**
  * Makes the hypervisor give its memory back first: page cache that is touched for the first time runs at a fifth of the
@@ -40,27 +37,36 @@ async function bareDump(node: string, megabytes: number): Promise<{ dumped: numb
 }
 
 describe('a job with 2 GB of resident memory', () => {
+  // Both variants by turns. Of each the least counts: what else a machine does only ever adds to it.
   test('stands still, and is saved, within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
-    const { job, node } = await submitHog(2000, 10)
-    try {
-      const bare: { dumped: number; flushed: number }[] = []
-      for (let n = 0; n < rounds; n++) {
-        await warmMemory(node)
-        bare.push(await bareDump(node, 2000))
-        await warmMemory(node)
-        await on(node, `stint checkpoint ${job} --keep-running`)
-      }
+    const { job, node: first } = await submitHog(2000, 10)
+    let node = first
+    const checkpoint = async (options: string): Promise<CheckpointJson | undefined> => {
       await warmMemory(node)
-      await on(node, `stint checkpoint ${job}`)
-      const ours = (await status(node, job))?.checkpoints ?? []
-      const [dumped, flushed] = [Math.min(...bare.map((b) => b.dumped)), Math.min(...bare.map((b) => b.flushed))]
-      const [frozen, sealed] = [Math.min(...ours.slice(0, rounds).map((c) => c.frozenMs / 1000)), Math.min(...ours.map((c) => c.seconds))]
-      console.log(`seconds, least of ${rounds}: bare criu dump ${dumped.toFixed(2)}, its files flushed ${flushed.toFixed(2)}; frozen with --keep-running ${frozen.toFixed(2)}; trigger to seal ${sealed.toFixed(2)}, before a requeue ${ours[rounds]?.seconds.toFixed(2)}`)
-      expect(ours).toHaveLength(rounds + 1)
-      expect(frozen).toBeLessThan(1.25 * dumped + morePrograms * Math.max(0, await programMs(node) - 1) / 1000)
-      expect(sealed).toBeLessThan(1.25 * flushed)
+      await on(node, `stint checkpoint ${job} ${options}`)
+      return (await status(node, job))?.checkpoints.at(-1)
+    }
+    try {
+      const rounds: { dumped: number; flushed: number; frozen: number }[] = []
+      while (rounds.length < 3) {
+        await warmMemory(node)
+        const bare = await bareDump(node, 2000)
+        rounds.push({ ...bare, frozen: ((await checkpoint('--keep-running'))?.frozenMs ?? NaN) / 1000 })
+      }
+      const [dumped, flushed, frozen] = (['dumped', 'flushed', 'frozen'] as const).map((what) => Math.min(...rounds.map((round) => round[what]))) as [number, number, number]
+      const limit = { frozen: 1.25 * dumped + morePrograms * Math.max(0, await programMs(node) - 1) / 1000, sealed: 1.25 * flushed }
+      // Before a requeue: beside a payload that runs on nothing waits for the seal, and the image is flushed only once that runs.
+      let sealed = (await checkpoint(''))?.seconds ?? NaN
+      for (let restarts = 1; sealed >= limit.sealed && restarts < 3; restarts++) {
+        node = await untilRunning(job, restarts, 90)
+        await untilState(node, job, 'running')
+        sealed = Math.min(sealed, (await checkpoint(''))?.seconds ?? NaN)
+      }
+      console.log(`seconds: bare criu dump ${dumped.toFixed(2)}, its files flushed ${flushed.toFixed(2)}; frozen with --keep-running ${frozen.toFixed(2)} of ${limit.frozen.toFixed(2)}; trigger to seal before a requeue ${sealed.toFixed(2)} of ${limit.sealed.toFixed(2)}`)
+      expect(frozen).toBeLessThan(limit.frozen)
+      expect(sealed).toBeLessThan(limit.sealed)
     } finally {
       await on('ctl', `scancel ${job}`)
     }
-  }, 6 * minute)
+  }, 8 * minute)
 })
