@@ -41,10 +41,13 @@ describe('a job with 2 GB of resident memory', () => {
   test('stands still, and is saved, within 1.25 times the time of a bare criu dump of the same process into the same directory', async () => {
     const { job, node: first } = await submitHog(2000, 10)
     let node = first
+    let number = 0
     const checkpoint = async (options: string): Promise<CheckpointJson | undefined> => {
       await warmMemory(node)
       await on(node, `stint checkpoint ${job} ${options}`)
-      return (await status(node, job))?.checkpoints.at(-1)
+      const last = (await status(node, job))?.checkpoints.at(-1)
+      expect(last?.number).toBe(++number)
+      return last
     }
     try {
       const rounds: { dumped: number; flushed: number; frozen: number }[] = []
@@ -53,7 +56,8 @@ describe('a job with 2 GB of resident memory', () => {
         const bare = await bareDump(node, 2000)
         rounds.push({ ...bare, frozen: ((await checkpoint('--keep-running'))?.frozenMs ?? NaN) / 1000 })
       }
-      const [dumped, flushed, frozen] = (['dumped', 'flushed', 'frozen'] as const).map((what) => Math.min(...rounds.map((round) => round[what]))) as [number, number, number]
+      const least = (what: 'dumped' | 'flushed' | 'frozen'): number => Math.min(...rounds.map((round) => round[what]))
+      const [dumped, flushed, frozen] = [least('dumped'), least('flushed'), least('frozen')]
       const limit = { frozen: 1.25 * dumped + morePrograms * Math.max(0, await programMs(node) - 1) / 1000, sealed: 1.25 * flushed }
       // Before a requeue: beside a payload that runs on nothing waits for the seal, and the image is flushed only once that runs.
       let sealed = (await checkpoint(''))?.seconds ?? NaN

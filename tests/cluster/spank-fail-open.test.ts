@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect } from '@jest/globals'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { atOnce, cluster, leftovers, on, printed, submit, tryOn, until, untilEnded, untilPrinted, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, leftovers, on, printed, submit, until, untilEnded, untilPrinted, workDirectory } from '../support/cluster.ts'
 import { FakeDaemon, fakeDaemonLog as log } from '../support/fake-daemon.ts'
 import { testOnLanes } from '../support/lanes.ts'
 
@@ -32,8 +32,8 @@ async function ended(job: number, directory: string): Promise<Ended> {
   const fields = await untilEnded(job, 60)
   const read = async (name: string): Promise<string[]> => (await printed(directory, name)).split('\n').filter((line) => line !== '')
   // A script that never started has not written it: NaN.
-  const waited = await tryOn('ctl', `cat ${directory}/waited.txt`)
-  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: waited.exitCode === 0 ? Number(waited.stdout) : NaN, job }
+  const waited = await printed(directory, 'waited.txt')
+  return { exitCode: fields.get('ExitCode') ?? '', out: await read('out.txt'), err: await read('err.txt'), waitedSeconds: waited === '' ? NaN : Number(waited), job }
 }
 
 async function run(node: string, body = ''): Promise<Ended> {
