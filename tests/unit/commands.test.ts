@@ -11,3 +11,11 @@ describe('started outside jest', () => {
     expect(stderr).toContain("Unknown option '--unknown'")
   })
 })
+
+describe('a test script of package.json with a path', () => {
+  test.each([['unit', 'criu-log', 'tests/unit/criu-log.test.ts'], ['cluster', 'faults', 'tests/cluster/faults.test.ts'], ['long', 'mpi-faults', 'tests/long/mpi-faults.test.ts'], ['vm', 'walltime', 'tests/vm/walltime.test.ts']])('npm run test:%s -- %s runs that file alone', async (suite, path, file) => {
+    const top = join(import.meta.dirname, '..', '..')
+    const { stdout } = await execa('npm', ['run', '--silent', `test:${suite}`, '--', path, '--listTests'], { cwd: top, env: { STINT_TEST_SUITE: undefined, STINT_TEST_MACHINE: undefined }, stderr: 'ignore' })
+    expect(stdout.split('\n').filter((line) => line.endsWith('.ts'))).toEqual([join(top, file)])
+  })
+})
