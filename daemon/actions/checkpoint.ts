@@ -6,6 +6,7 @@ import type { Trigger } from '../core/states.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { exclusively } from './exclusively.ts'
+import { justEnded, recordFailure, recordSuccess } from './failed-save.ts'
 import { launchBook } from './launches.ts'
 import { assertWhole } from './lost-member.ts'
 import { atAll, atAllOthers, membersOf } from './members.ts'
@@ -42,12 +43,7 @@ async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<voi
   }
   sandbox.requeue = job.requeue
   if (!job.requeue && !mayResubmit(context, sandbox.options)) throw new StintError('E_NOT_REQUEUABLE', `Slurm may not requeue job ${job.jobId}`)
-  if (job.state === 'CANCELLED') throw new StintError('E_NOT_RUNNING', `job ${job.jobId} is being cancelled`)
-}
-
-/** The payload came to its own end before it was saved, whatever that looked like from outside. */
-function justEnded({ run }: Sandbox, cause?: unknown): StintError {
-  return new StintError('E_NOT_RUNNING', `job ${run.job_id} has just ended`, { cause })
+  if (job.state === 'CANCELLED') throw new StintError('E_NOT_RUNNING', `job ${job.jobId} is being cancelled`, { details: { over: true } })
 }
 
 /** The preflight on all members; nothing is changed yet. */
@@ -60,8 +56,6 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const members = await membersOf(context, sandbox)
   const observations = await atAll(members, (member) => member.observe())
   const obstacles = observations.flatMap((o) => o.obstacles)
-  // What a payload leaves behind for a moment when it ends is no obstacle.
-  if (obstacles.length > 0 && !rootAlive(sandbox.pid1, rootPid)) throw justEnded(sandbox)
   assertNoObstacles(obstacles)
   const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)
   assertWithinQuota(context, sandbox, bytes)
@@ -160,18 +154,20 @@ async function make(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
       await endOthers(context, attempt.members.slice(1), order)
       return
     }
-    await abortAll(context, attempt.members, order, asStintError(error))
-    throw isGone && !decided ? justEnded(sandbox, error) : error
+    const reason = isGone && !decided ? justEnded(sandbox, error) : asStintError(error)
+    await abortAll(context, attempt.members, order, reason)
+    throw reason
   }
 }
 
-function recordFailure(context: Context, sandbox: Sandbox, error: StintError): void {
-  context.catalogue.transaction(() => {
-    context.catalogue.runs.setError(sandbox.run.id, error.code, `${error.message}. ${error.hint}`)
-    context.catalogue.events.add(sandbox.run.id, Date.now(), 'checkpoint-failed', { code: error.code, message: error.message, hint: error.hint })
-  })
-  sandbox.notBefore = Date.now() + context.config.checkpoint.retry_seconds * 1000
-  context.log.warn({ job: sandbox.run.job_id, err: error, ...error.details }, 'checkpoint failed; the job runs on')
+/** What a payload leaves behind for a moment when it ends says nothing about why it cannot be saved. */
+function hasEnded(context: Context, sandbox: Sandbox): boolean {
+  return context.catalogue.members.require(sandbox.memberId).state === 'running' && !rootAlive(sandbox.pid1, rootPid)
+}
+
+/** For whoever waits for the answer: true when it is given, so it is not put on record. */
+function runsOn(error: StintError): StintError {
+  return new StintError(error.code, error.message, { cause: error, hint: `${error.hint} The job runs on.`, details: { ...error.details } })
 }
 
 /**
@@ -181,19 +177,22 @@ function recordFailure(context: Context, sandbox: Sandbox, error: StintError): v
  */
 export async function checkpoint(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Checkpoint> {
   return exclusively(sandbox, async () => {
+    let isTouched = false
     try {
-      const attempt = await begin(context, sandbox, options)
+      const attempt = await begin(context, sandbox, options).catch((error: unknown) => { throw hasEnded(context, sandbox) ? justEnded(sandbox, error) : error })
+      isTouched = true
       await make(context, sandbox, attempt)
-      context.catalogue.runs.setError(sandbox.run.id, null, null)
+      recordSuccess(context, sandbox)
       pruneImages(context, sandbox)
       const row = rowOf(context, sandbox, attempt)
       if (!options.keepRunning) {
         void requeue(context, sandbox, row.id).catch((error: unknown) => { context.log.error({ err: error, job: sandbox.run.job_id }, 'requeue ended') })
       }
       return row
-    } catch (error) {
-      recordFailure(context, sandbox, asStintError(error))
-      throw error
+    } catch (cause) {
+      const error = asStintError(cause)
+      recordFailure(context, sandbox, options.trigger, error)
+      throw isTouched && options.trigger === 'request' && rootAlive(sandbox.pid1, rootPid) ? runsOn(error) : error
     }
   })
 }

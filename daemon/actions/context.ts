@@ -14,6 +14,7 @@ import type { FaultHook } from '../core/fault-points.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import type { RunOptions } from '../core/options.ts'
+import type { FailedSaves } from '../core/save-failure.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import type { SandboxNetwork } from '../linux/network.ts'
 import type { GuardLink } from '../sandbox/link.ts'
@@ -85,6 +86,8 @@ export interface Sandbox {
   plan?: { readonly prediction: Prediction; readonly besideSeconds: number }
   /** Kinds of obstacles: of the last look, and those the job's owner was told of; only actions/observe.ts sets it. */
   obstacles?: { readonly seen: ReadonlySet<Obstacle['kind']>; readonly told: ReadonlySet<Obstacle['kind']> }
+  /** Saves that failed since the last one that did not: of those before the job's end how many and when, and the reasons its owner was told. Only actions/failed-save.ts sets it. */
+  failed?: FailedSaves & { readonly told: ReadonlyMap<string, string> }
   /** When Slurm was last asked about the job's end, milliseconds since 1970. */
   askedAt?: number
   /** The next periodic checkpoint, milliseconds since 1970, and whether one is being made. Only actions/schedule.ts sets it. */

@@ -3,6 +3,7 @@ import { endingOf } from '../core/ending.ts'
 import type { SlurmJob } from '../slurm/scontrol.ts'
 import type { Context, Sandbox } from './context.ts'
 import { besideSeconds, deadlineRules, observe, tellObstacles } from './observe.ts'
+import { nextTryAt } from './failed-save.ts'
 import { membersOf } from './members.ts'
 import { saveNow } from './save.ts'
 import { lookAtSchedule } from './schedule.ts'
@@ -57,7 +58,9 @@ async function look(context: Context, sandbox: Sandbox): Promise<void> {
   }
   const job = mustAsk(context, sandbox) ? await ask(context, sandbox) : undefined
   if (job !== undefined && endingOf(job, sandbox.restarts) !== 'none') {
-    await act(context, sandbox, job)
+    const pause = nextTryAt(context, sandbox) - Date.now() / 1000
+    if (pause > 0) armDeadline(context, sandbox, pause)
+    else await act(context, sandbox, job)
     return
   }
   const { now, at } = await plan(context, sandbox)
@@ -72,7 +75,7 @@ async function predictRun(context: Context, sandbox: Sandbox): Promise<Predictio
   const others = (await membersOf(context, sandbox)).slice(1)
   const answers = await Promise.allSettled(others.map(async (member) => member.observe()))
   const found = [own, ...answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []))]
-  tellObstacles(sandbox, found.flatMap((one) => one.obstacles))
+  tellObstacles(sandbox, found.flatMap((one) => one.obstacles), context.catalogue.members.require(sandbox.memberId).end_time)
   return { ...own.prediction, seconds: Math.max(...found.map((one) => one.predictedSeconds)) }
 }
 
@@ -90,8 +93,7 @@ async function plan(context: Context, sandbox: Sandbox): Promise<{ now: number; 
   const beside = besideSeconds(context, sandbox, dueWith(sandbox.plan?.besideSeconds ?? 0) * 1000, end)
   sandbox.plan = { prediction, besideSeconds: beside }
   const due = dueWith(beside)
-  // After a failure there is a pause, but none that would go over the end.
-  const at = sandbox.notBefore < end - prediction.seconds * 1000 ? Math.max(due, sandbox.notBefore / 1000) : due
+  const at = Math.max(due, nextTryAt(context, sandbox))
   sandbox.plannedAt = at * 1000
   return { now, at }
 }

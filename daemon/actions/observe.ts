@@ -2,6 +2,7 @@ import { connectionObstacles, processObstacles, outsideTree, type Obstacle } fro
 import { placeOf } from '../core/file-places.ts'
 import { StintError } from '../core/errors.ts'
 import type { MemberObservation } from '../core/member.ts'
+import { clockTime } from '../core/save-failure.ts'
 import { predict, type DeadlineRules, type Prediction } from '../core/deadline.ts'
 import { isFrozen } from '../linux/cgroups.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
@@ -98,14 +99,21 @@ export async function observe(context: Context, sandbox: Sandbox): Promise<Membe
 }
 
 /**
- * Tells the job's owner, while it can still be helped, what keeps the job from being saved: each kind once, and only what stands
- * in two looks, since much comes and goes.
+ * Tells the job's owner, while it can still be helped, what keeps the job from being saved and when it ends, and when that has gone:
+ * each kind once, and only what stands, or is gone, in two looks, since much comes and goes.
+ * @param end of the allocation, milliseconds since 1970; null without a limit
  */
-export function tellObstacles(sandbox: Sandbox, obstacles: readonly Obstacle[]): void {
+export function tellObstacles(sandbox: Sandbox, obstacles: readonly Obstacle[], end: number | null): void {
+  if (sandbox.link === undefined) return // Nothing reaches the job without its guard: told when it is back.
   const before = sandbox.obstacles ?? { seen: new Set(), told: new Set() }
+  const now = new Set(obstacles.map(({ kind }) => kind))
   const fresh = obstacles.filter(({ kind }, at) => before.seen.has(kind) && !before.told.has(kind) && obstacles.findIndex((o) => o.kind === kind) === at)
-  for (const { message, remedy } of fresh) sandbox.link?.send('say', { text: `the job cannot be saved as it is: ${message}. ${remedy}` })
-  sandbox.obstacles = { seen: new Set(obstacles.map((o) => o.kind)), told: new Set([...before.told, ...fresh.map((o) => o.kind)]) }
+  const until = end === null ? '' : ` Unless this changes, it ends unsaved at ${clockTime(end, Date.now())}.`
+  for (const { message, remedy } of fresh) sandbox.link.send('say', { text: `the job cannot be saved as it is: ${message}. ${remedy}${until}` })
+  const gone = [...before.told].filter((kind) => !now.has(kind) && !before.seen.has(kind))
+  const told = new Set([...before.told, ...fresh.map((o) => o.kind)].filter((kind) => !gone.includes(kind)))
+  if (gone.length > 0 && told.size === 0) sandbox.link.send('say', { text: 'the job can be saved again: nothing stands in the way any more' })
+  sandbox.obstacles = { seen: now, told }
 }
 
 /** Slurm freezes the whole step, its guard included: nothing in it answers, and CRIU would wait for ever. @throws StintError E_SUSPENDED */

@@ -15,6 +15,7 @@ const resubmittedExit = 75
 function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: string, status: number): void {
   context.catalogue.transaction(() => {
     context.catalogue.checkpoints.move(checkpointId, 'requeued')
+    context.catalogue.runs.setError(sandbox.run.id, null, null)
     context.catalogue.events.add(sandbox.run.id, Date.now(), 'requeued', { node: context.node })
   })
   sandbox.link?.send('say', { text: `requeued; the job ${next}` })

@@ -2,6 +2,7 @@ import { schedule as startTask } from 'node-cron'
 import { asStintError } from '../core/errors.ts'
 import { cronExpression, parseEvery, withJitter, youngDaly, type Every } from '../core/schedule.ts'
 import type { Context, Sandbox } from './context.ts'
+import { tellFailure } from './failed-save.ts'
 import { saveInTurn } from './save.ts'
 
 /** When cron's expression comes next after now; undefined when it never does. @throws whatever node-cron says to a bad one */
@@ -59,6 +60,9 @@ async function saveAndRunOn(context: Context, sandbox: Sandbox, waitSeconds: num
     await saveInTurn(context, sandbox, { trigger: 'schedule', keepRunning: true }, AbortSignal.any([context.stopping, AbortSignal.timeout(Math.ceil(waitSeconds * 1000))]))
   } catch (error) {
     context.log.warn({ err: error, job: sandbox.run.job_id }, 'periodic checkpoint not made')
+    // All else is told by the checkpoint itself; this one was never begun.
+    const cause = asStintError(error)
+    if (cause.code === 'E_BUSY' && !sandbox.busy && !context.stopping.aborted) tellFailure(context, sandbox, 'schedule', cause)
   } finally {
     sandbox.periodic = { due: nextDue(context, sandbox, Date.now()), saving: false }
   }

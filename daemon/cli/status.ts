@@ -31,7 +31,7 @@ function detail(run: RunView): string {
   const parts = [overview([run])]
   const plans = planned(run)
   if (plans.length > 0) parts.push('', ...plans)
-  if (run.error !== null) parts.push(`\nLast refusal: ${run.error}`)
+  if (run.error !== null) parts.push(`\nLast refusal${run.state === 'ended' ? ' before it ended' : ''}: ${run.error}`)
   if (run.stints.length > 0) {
     parts.push('', 'Stints before this one', table(
       ['STINT', 'NODE', 'FROM', 'TO', 'TRIGGER', 'CHECKPOINT', 'SIZE', 'TIME'],

@@ -100,7 +100,7 @@ export const settings = {
   },
   checkpoint: {
     timeout_seconds: { default: 1800, must: '1 or more', doc: 'a dump that takes longer is aborted, the job runs on' },
-    retry_seconds: { default: 30, must: '0 or more', doc: 'after a failed checkpoint the next automatic try is not earlier' },
+    retry_seconds: { default: 30, must: '0 or more', doc: 'the pause after a failed checkpoint; before the end of a job pauses double, and one try comes at the last moment that is still in time' },
   },
   restore: {
     timeout_seconds: { default: 900, must: '1 or more', doc: 'a restore that takes longer is given up' },

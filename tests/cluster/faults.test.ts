@@ -92,6 +92,43 @@ describe('what keeps a job from being saved', () => {
   }, 2 * minute)
 })
 
+describe('a save before the time limit that fails', () => {
+  /** A job that holds a message queue until `closed` exists, and whose limit is moved to a few seconds from now. */
+  const withQueue = async (node: string, closed: string, seconds: number): Promise<{ job: number; directory: string }> => {
+    const directory = await workDirectory()
+    const program = `import ctypes, os, time\nlibc = ctypes.CDLL(None)\nq = libc.mq_open(b'/stint-${Date.now()}', 0o102, 0o600, None)\nassert q >= 0\nwhile not os.path.exists('${closed}'): time.sleep(0.1)\nlibc.close(q)\nprint('closed', flush=True)\nwhile not os.path.exists('end'): time.sleep(0.1)\n`
+    const job = await submit({ directory, options: `--stint --time=10 --open-mode=append --nodelist=${node}`, script: `#!/bin/bash\npython3 -c "\n${program}"\nexit 5\n` })
+    await untilState(node, job, 'running')
+    await on(node, 'sleep 2')
+    await on('ctl', `scontrol update jobid=${job} EndTime=$(date -d '+${seconds} seconds' +%Y-%m-%dT%H:%M:%S)`)
+    return { job, directory }
+  }
+  const refusals = (text: string): string[] => text.match(/^stint: this job could not be saved before its time limit: .*$/gm) ?? []
+
+  testOnNode('tells its owner why, what to do and when the job ends; what is on record stays the reason when Slurm has ended it', async (node) => {
+    const { job, directory } = await withQueue(node, 'never', 12)
+    expect((await untilEnded(job, 150)).get('JobState')).toBe('TIMEOUT')
+    const told = refusals(await printed(directory, 'err.txt'))
+    expect(told).toEqual([expect.stringMatching(/queue.*It will end at \d\d:\d\d:\d\d unless a later try succeeds; .*what it has done since its start is lost\.$/i)])
+    const run = await untilState(node, job, 'ended')
+    expect(run.error).toMatch(/queue/i)
+    expect(run.error).not.toMatch(/just ended|runs on/)
+    expect(run.events.filter(({ kind }) => kind === 'checkpoint-failed').length).toBeLessThanOrEqual(9)
+  }, 4 * minute)
+
+  testOnNode('is made up for when its reason goes away, and that is told, too', async (node) => {
+    const { job, directory } = await withQueue(node, 'go', 12)
+    await untilPrinted(directory, /^stint: this job could not be saved before its time limit/m, 60, 'err.txt')
+    await on('ctl', `touch ${directory}/go`)
+    await untilRunning(job, 1, 120)
+    await on('ctl', `touch ${directory}/end`)
+    expect((await untilEnded(job, 60)).get('ExitCode')).toBe('5:0')
+    const errors = await printed(directory, 'err.txt')
+    expect(refusals(errors)).toHaveLength(1)
+    expect(errors).toMatch(/^stint: this job is saved now; what kept it from being saved has gone: \S/m)
+  }, 4 * minute)
+})
+
 /** A checkpoint into a store that cannot take it. */
 async function checkpointInto(node: string, breakIt: string, expected: RegExp): Promise<void> {
   const directory = await workDirectory()
