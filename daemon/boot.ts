@@ -19,6 +19,7 @@ import { servePeerApi } from './http/peer-api.ts'
 import { serveRestApi } from './http/rest-api.ts'
 import { CommandRunner } from './linux/command.ts'
 import { SandboxNetwork } from './linux/network.ts'
+import { Users } from './linux/users.ts'
 import { notifyServiceManager } from './linux/service-manager.ts'
 import { PostOffice } from './sandbox/post-office.ts'
 import { serveSandboxes } from './sandbox/server.ts'
@@ -84,6 +85,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
     cluster: new PeerDaemons(peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, addressOf),
     postOffice: (...args) => new PostOffice(...args),
     scontrol,
+    users: new Users(commands, programs.getent),
     sbatch: new Sbatch(commands, { sbatch: programs.sbatch, setpriv: programs.setpriv }, config.slurm.timeout_seconds),
     squeue: new Squeue(commands, programs.squeue, config.slurm.timeout_seconds),
     drain: { report: undefined },

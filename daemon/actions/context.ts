@@ -17,6 +17,7 @@ import type { RunOptions } from '../core/options.ts'
 import type { FailedSaves } from '../core/save-failure.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import type { SandboxNetwork } from '../linux/network.ts'
+import type { Users } from '../linux/users.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import type { PostOffice } from '../sandbox/post-office.ts'
 import type { Sbatch } from '../slurm/sbatch.ts'
@@ -108,6 +109,7 @@ export interface Context {
   readonly version: string
   readonly catalogue: Catalogue
   readonly commands: CommandRunner
+  readonly users: Users
   readonly scontrol: Scontrol
   readonly sbatch: Sbatch
   readonly squeue: Squeue

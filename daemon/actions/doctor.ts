@@ -72,6 +72,16 @@ function checkHelpers(context: Context): Finding {
   return finding('helpers', missing.length === 0, missing.length === 0 ? context.config.paths.libexec_dir : `missing: ${missing.join(', ')}`, 'Run `make -C plugins/spank install`.')
 }
 
+/** CRIU damages programs without a word where criu-shim.so is not in force: it must be dynamically linked, against a library that the shim knows. */
+async function checkPreload({ engine }: Context): Promise<Finding> {
+  const { loaded, missing } = await engine.unmended()
+  const found = loaded ? `CRIU does not use it for ${missing.join(' and ')}` : 'CRIU does not load it'
+  const remedy = loaded
+    ? 'Tell Stint\'s developers which CRIU this is; until then programs that wait for one of these may stand still, or see an error, after they were saved.'
+    : 'Install a CRIU that is dynamically linked against glibc and has no file capabilities (getcap); else programs that wait in system calls or on timers may stand still, or see an error, after they were saved.'
+  return finding('CRIU preload', missing.length === 0, missing.length === 0 ? 'criu-shim.so is in force' : found, remedy)
+}
+
 /** Slurm prints `(null)` for a path that slurm.conf does not set; the file then lies beside slurm.conf. */
 function plugstackPath(config: ReadonlyMap<string, string>): string {
   const set = config.get('PlugStackConfig')
@@ -170,6 +180,7 @@ const checks: readonly Check[] = [
   { subject: 'dirty tracking', run: (context) => checkFeature(context, 'mem_dirty_track', 'dirty tracking', 'Needs CONFIG_MEM_SOFT_DIRTY; without it incremental images are not possible, all else is.', 'warning') },
   { subject: 'cgroup layout', run: checkCgroups },
   { subject: 'helpers', run: checkHelpers },
+  { subject: 'CRIU preload', run: checkPreload },
   { subject: 'Slurm plugin', run: checkPlugin },
   { subject: 'Slurm', run: checkSlurmSettings },
   { subject: 'node name', run: checkNodeName },

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { userName } from '../linux/users.ts'
 import type { NewRun } from '../catalogue/runs.ts'
 import { allotBlock, allotNetwork, memberAddress, type TakenNetworks } from '../core/addresses.ts'
 import { StintError, asStintError } from '../core/errors.ts'
@@ -31,6 +30,8 @@ const networksSeconds = 4
 interface Facts {
   readonly claim: Claim
   readonly job: SlurmJob
+  /** Login name of the owner. */
+  readonly user: string
   /** Nodes of the allocation in Slurm's order. */
   readonly allocated: readonly string[]
   readonly optionsText: string
@@ -43,11 +44,11 @@ interface Facts {
 async function learn(context: Context, link: GuardLink, message: Message): Promise<Facts> {
   const claim = verifyClaim(link, message)
   if (claim.step !== 'batch') throw new StintError('E_NOT_VERIFIED', `step ${claim.step} of job ${claim.jobId} is not the batch step`)
-  const job = await announcedJob(context, claim.jobId)
+  const [job, user] = await Promise.all([announcedJob(context, claim.jobId), context.users.nameOf(claim.uid)])
   if (job.uid !== claim.uid) throw new StintError('E_NOT_VERIFIED', `job ${claim.jobId} belongs to uid ${job.uid}`)
   const allocated = job.nodes === context.node ? [context.node] : await context.scontrol.hostNames(job.nodes)
   const optionsText = word(message, 'options') ?? ''
-  return { claim, job, allocated, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '' }
+  return { claim, job, user, allocated, optionsText, options: parseOptions(optionsText), script: word(message, 'script') ?? '' }
 }
 
 /** What is in use on these nodes: a new network must meet none of it. @throws StintError E_PEER */
@@ -58,7 +59,7 @@ async function takenNetworks(context: Context, nodes: readonly string[]): Promis
 }
 
 /** A run that begins. */
-async function newRun(context: Context, { claim, job, allocated, optionsText, options, script }: Facts): Promise<Blueprint> {
+async function newRun(context: Context, { claim, job, user, allocated, optionsText, options, script }: Facts): Promise<Blueprint> {
   // In the node's own network a run is what it is on one node; the other nodes are as without us.
   const several = allocated.length > 1 && options.net === 'private'
   if (several && isStoreLocal(context)) {
@@ -70,7 +71,7 @@ async function newRun(context: Context, { claim, job, allocated, optionsText, op
   const network = several ? allotNetwork(pool, claim.jobId, taken) : undefined
   const prefix = network?.prefix ?? allotBlock(pool, claim.jobId, taken.addresses)
   const run: NewRun = {
-    id: randomUUID(), job_id: claim.jobId, uid: job.uid, gid: claim.gid, user: userName(job.uid), options: optionsText, hostname: context.node,
+    id: randomUUID(), job_id: claim.jobId, uid: job.uid, gid: claim.gid, user, options: optionsText, hostname: context.node,
     address: memberAddress(prefix, 0), script, outputs: JSON.stringify(claim.truncated), history: '[]', created_at: Date.now(),
     hosts: JSON.stringify(hosts), network: network === undefined ? null : JSON.stringify(network), launches: JSON.stringify(emptyBook),
   }

@@ -54,6 +54,7 @@ export const settings = {
     bridge: { default: '/usr/sbin/bridge', must: 'an absolute path', doc: 'iproute2' },
     nft: { default: '/usr/sbin/nft', must: 'an absolute path', doc: 'nftables' },
     tar: { default: '/usr/bin/tar', must: 'an absolute path', doc: 'GNU tar' },
+    getent: { default: '/usr/bin/getent', must: 'an absolute path', doc: 'libc; tells login names as nsswitch.conf has them' },
     scontrol: { default: '/usr/bin/scontrol', must: 'an absolute path', doc: 'Slurm' },
     sbatch: { default: '/usr/bin/sbatch', must: 'an absolute path', doc: 'Slurm' },
     srun: { default: '/usr/bin/srun', must: 'an absolute path', doc: 'Slurm; starts the other members of jobs over several nodes' },

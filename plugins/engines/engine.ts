@@ -63,6 +63,8 @@ export interface PreparedRestore {
 export interface Engine {
   readonly name: string
   version(): Promise<string>
+  /** What of the engine's own faults is not mended here, in words for an admin; `loaded`: whether anything is. @throws StintError E_COMMAND_FAILED */
+  unmended(): Promise<{ readonly loaded: boolean; readonly missing: readonly string[] }>
   startDump(request: DumpRequest): Promise<RunningDump>
   /** Whether this node's CPU can go on with an image. @throws StintError E_CPU_UNFIT */
   assertFits(directory: string): Promise<void>

@@ -65,13 +65,21 @@ long ptrace(enum __ptrace_request request, ...)
     return result;
 }
 
+/*
+ * sscanf has three names in glibc, by the standard and the version that a program was compiled for: C23 from glibc 2.38 on, C99 from
+ * 2.7 on, and its own. The headers give the plain name to one of the others: only an assembler name says which is meant.
+ */
+typedef int (*scanner)(const char *text, const char *format, va_list arguments);
+int scan_c99(const char *text, const char *format, va_list arguments) __asm__("__isoc99_vsscanf");
+int scan_plain(const char *text, const char *format, va_list arguments) __asm__("vsscanf");
+
 /* What fdinfo of a timerfd says comes in this order: ticks, then it_value. CRIU reads both with sscanf. */
-static int read_fdinfo(const char *text, const char *format, va_list arguments)
+static int read_fdinfo(scanner scan, const char *text, const char *format, va_list arguments)
 {
     static __thread unsigned long long ticks;
     va_list copy;
     va_copy(copy, arguments);
-    int matched = vsscanf(text, format, arguments);
+    int matched = scan(text, format, arguments);
     if (matched == 1 && strncmp(format, "ticks:", 6) == 0)
         ticks = *va_arg(copy, unsigned long long *);
     if (matched == 2 && strncmp(format, "it_value:", 9) == 0) {
@@ -84,14 +92,35 @@ static int read_fdinfo(const char *text, const char *format, va_list arguments)
     return matched;
 }
 
-/* The name that glibc from 2.38 on gives sscanf in programs compiled against it. */
 int __isoc23_sscanf(const char *text, const char *format, ...);
 
 int __isoc23_sscanf(const char *text, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    int matched = read_fdinfo(text, format, arguments);
+    int matched = read_fdinfo(vsscanf, text, format, arguments);
+    va_end(arguments);
+    return matched;
+}
+
+int sscanf_c99(const char *text, const char *format, ...) __asm__("__isoc99_sscanf");
+
+int sscanf_c99(const char *text, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int matched = read_fdinfo(scan_c99, text, format, arguments);
+    va_end(arguments);
+    return matched;
+}
+
+int sscanf_plain(const char *text, const char *format, ...) __asm__("sscanf");
+
+int sscanf_plain(const char *text, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int matched = read_fdinfo(scan_plain, text, format, arguments);
     va_end(arguments);
     return matched;
 }

@@ -27,6 +27,7 @@ function sleepingEngine(seconds: number): Engine {
       const done = async (): Promise<void> => Promise.resolve()
       return Promise.resolve({ pid: child.pid ?? 0, prepared: once(child, 'exit').then(() => ({ commit: done, abort: done })) })
     },
+    unmended: async () => Promise.resolve({ loaded: true, missing: [] }),
     startRestore: never,
     assertFits: async () => Promise.resolve(),
     answerOrphan: never,

@@ -15,6 +15,7 @@ import { defaultOptions } from '../../daemon/core/options.ts'
 import { noFaults } from '../../daemon/core/fault-points.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { SandboxNetwork } from '../../daemon/linux/network.ts'
+import { Users } from '../../daemon/linux/users.ts'
 import { Sbatch } from '../../daemon/slurm/sbatch.ts'
 import { Scontrol } from '../../daemon/slurm/scontrol.ts'
 import { CpuRecord } from '../../plugins/engines/criu/cpuinfo.ts'
@@ -65,6 +66,7 @@ export function makeContext(): TestContext {
   const context: Context = {
     config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), closing: new Set(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, scontrol, 5),
+    users: new Users(commands, '/usr/bin/getent'),
     sbatch: new Sbatch(commands, config.programs, 5),
     engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }, new CpuRecord(commands, config.programs.criu, join(folder, 'cpu'))),
     squeue: new Squeue(commands, missing, 5),

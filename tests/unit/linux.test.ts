@@ -15,7 +15,7 @@ import { payloadProcesses, treeBytes } from '../../daemon/linux/payload.ts'
 import { descendsFrom, isAlive, listPids, processStat, processStatus, signalProcess, statusBytes } from '../../daemon/linux/processes.ts'
 import { connectionsOf, isLoopback, parseTcp } from '../../daemon/linux/tcp.ts'
 import { clearSocketPath, listenAt } from '../../daemon/linux/unix-socket.ts'
-import { userName } from '../../daemon/linux/users.ts'
+import { Users } from '../../daemon/linux/users.ts'
 import { refusal, said } from '../support/errors.ts'
 
 let folder: string
@@ -322,8 +322,35 @@ describe('a durable file', () => {
 })
 
 describe('a user', () => {
-  test('has a name, or else the number', () => {
-    expect([userName(0), userName(4_000_000_000)]).toEqual(['root', '4000000000'])
+  const runner = (): CommandRunner => new CommandRunner(pino({ level: 'silent' }))
+
+  test('has a name, or else the number', async () => {
+    const users = new Users(runner(), '/usr/bin/getent')
+    expect(await Promise.all([0, 4_000_000_000].map(async (uid) => users.nameOf(uid)))).toEqual(['root', '4000000000'])
+  })
+
+  test.each([
+    ['a directory knows him', 'echo "carol:x:$2:100::/home/carol:/bin/sh"', 'carol'],
+    ['two entries share the uid: the first counts', 'printf "carol:x:7:1:::\\ndave:x:7:1:::\\n"', 'carol'],
+    ['a login name that is a number is not the uid', 'echo "7:x:1234:100::/:/bin/sh"', '7'],
+    ['the directory does not answer', 'sleep 8', '7'],
+    ['the look-up fails', 'exit 3', '7'],
+    ['it prints rubbish', 'echo; echo ::', '7'],
+  ])('when %s', async (_, body, name) => {
+    const getent = join(folder, `getent-${Math.random()}`)
+    writeFileSync(getent, `#!/bin/sh\n${body}\n`, { mode: 0o755 })
+    const started = Date.now()
+    expect(await new Users(runner(), getent).nameOf(7)).toBe(name)
+    expect(Date.now() - started).toBeLessThan(6000)
+  })
+
+  test('is looked up once for many, and not again soon', async () => {
+    const getent = join(folder, 'getent-counted')
+    writeFileSync(getent, `#!/bin/sh\necho x >> ${folder}/asked\necho "carol:x:$2:100::/:/bin/sh"\n`, { mode: 0o755 })
+    const users = new Users(runner(), getent)
+    expect(await Promise.all([7, 7, 7].map(async (uid) => users.nameOf(uid)))).toEqual(['carol', 'carol', 'carol'])
+    await users.nameOf(7)
+    expect(readFileSync(`${folder}/asked`, 'utf8')).toBe('x\n')
   })
 })
 

@@ -22,7 +22,7 @@ function enter(programs: CriuPrograms, target: EngineTarget): Argv {
   return [programs.nsenter, `--target=${target.pid1}`, '--pid', '--mount', '--net', '--uts', '--wd=/', '--no-fork', '--', programs.unshare, '--fork', '--']
 }
 
-function capabilityList(names: readonly string[], prefix = ''): string {
+export function capabilityList(names: readonly string[], prefix = ''): string {
   return [`-all`, ...names.map((name) => `+${prefix}${name}`)].join(',')
 }
 

@@ -9,6 +9,7 @@ import { Barrier, type BarrierAction } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
 import type { CpuRecord } from './cpuinfo.ts'
 import { firstError, remedyFor } from './log.ts'
+import { bindingsArgv, bindingsEnvironment, unmended } from './preload.ts'
 
 /** The first real error of a log file with its remedy, as a coded error. */
 function failure(code: ErrorCode, logPath: string, outputPath: string, exitCode: number): StintError {
@@ -72,6 +73,11 @@ export class CriuEngine implements Engine {
   async version(): Promise<string> {
     const { stdout } = await this.#commands.run([this.#programs.criu, '--version'])
     return /^Version: (\S+)/m.exec(stdout)?.[1] ?? 'unknown'
+  }
+
+  async unmended(): Promise<{ loaded: boolean; missing: string[] }> {
+    const { stderr } = await this.#commands.run(bindingsArgv(this.#programs), { env: bindingsEnvironment(this.#programs) })
+    return unmended(stderr, this.#programs)
   }
 
   /** Starts CRIU with a barrier of its own. @param log the log file's name; it and `output` are made anew */
