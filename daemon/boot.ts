@@ -74,7 +74,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir }, cpu)
   const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
   const store = new PosixStore(config.store.path, config.store.writers)
-  const scontrol = new Scontrol(commands, programs.scontrol, config.slurm.timeout_seconds)
+  const scontrol = new Scontrol(commands, programs, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
   const context: Context = {

@@ -9,6 +9,7 @@ import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
+import { treeObstacles } from './carry.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { fileRules } from './places.ts'
 import { rollbackBytes } from './rollback.ts'
@@ -67,7 +68,8 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
     if (file.path === sandbox.run.script || placeOf(file.path, mount?.type, file.writable, rules) !== 'local') continue
     // A deleted file's content is in the image already (CRIU's ghost files).
     if (file.deleted || file.kind === 'block-device') continue
-    if (file.uid === sandbox.run.uid) carried.set(file.path, file)
+    if (file.path.includes('\uFFFD')) obstacles.push({ kind: 'node-local-file', message: `${file.path} is open (PID ${file.pid}), exists on ${context.node} only, and its name is no UTF-8 text`, remedy: 'Give the file another name, or keep it on the shared file system.' })
+    else if (file.uid === sandbox.run.uid) carried.set(file.path, file)
     else obstacles.push({ kind: 'node-local-file', message: `${file.path} is open (PID ${file.pid}) and exists on ${context.node} only`, remedy: 'Keep the job\'s files on the shared file system, or ask your admin to list the directory under files.shared_paths.' })
   }
   const carriedBytes = [...carried.values()].reduce((sum, file) => sum + (file.kind === 'file' ? file.bytes : 0), 0)
@@ -91,11 +93,14 @@ export function inspect(context: Context, sandbox: Sandbox): { processes: Payloa
   return { processes, obstacles, carried: files.carried, carriedBytes: files.carriedBytes }
 }
 
+/** In each private tree: a look must stay quick whatever the job keeps there. */
+const directoriesLookedAt = 2000
+
 /** The preflight: found before anything is frozen. */
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
   const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
-  const { bytes, prediction } = await predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes })
-  return { obstacles, carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
+  const [{ bytes, prediction }, ofTrees] = await Promise.all([predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt)])
+  return { obstacles: [...obstacles, ...ofTrees], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
 /**

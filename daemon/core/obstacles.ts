@@ -2,7 +2,7 @@
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'device' | 'node-local-file' | 'carry-limit'
-    | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running'
+    | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running' | 'overlong-path'
   readonly message: string
   readonly remedy: string
 }
@@ -16,6 +16,8 @@ export interface ObservedProcess {
   readonly userNamespace: string | undefined
   readonly sockets: readonly string[]
   readonly anonymous: readonly string[]
+  /** What it holds at a path longer than PATH_MAX. */
+  readonly overlong?: readonly string[]
 }
 
 export interface ObservedConnection {
@@ -60,6 +62,9 @@ export function processObstacles(processes: readonly ObservedProcess[], rootPid:
     if (process.tracer !== 0) obstacles.push({ kind: 'traced', message: `${name(process)} is being traced`, remedy: 'Detach the debugger or strace, then try again.' })
     if (process.userNamespace !== undefined && process.userNamespace !== ownUserNamespace) {
       obstacles.push({ kind: 'user-namespace', message: `${name(process)} runs in its own user namespace, which CRIU cannot save`, remedy: 'Start the container without a user namespace.' })
+    }
+    for (const what of process.overlong ?? []) {
+      obstacles.push({ kind: 'overlong-path', message: `${name(process)} has ${what} at a path of more than 4095 bytes, which CRIU cannot name`, remedy: 'Use a shorter path: change to a directory further up before the job is saved, or close the file.' })
     }
     if (process.comm === 'srun') {
       obstacles.push({ kind: 'srun', message: `${name(process)} holds connections to Slurm that cannot be restored`, remedy: 'Start MPI ranks with mpirun instead of srun.' })

@@ -9,7 +9,7 @@ const minimalEnvironment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' 
 
 export interface CommandOptions {
   /** Bytes for standard input. */
-  readonly input?: string
+  readonly input?: string | Uint8Array
   /** File to read standard input from, instead of `input`. */
   readonly inputFile?: string
   /** File that takes standard output, which is then empty in the result. */

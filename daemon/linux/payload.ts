@@ -1,7 +1,8 @@
-import { constants, readFileSync, readdirSync, readlinkSync, statSync, type Dirent } from 'node:fs'
+import { constants, readFileSync, readdirSync, readlinkSync, statSync, type Dirent, type Stats } from 'node:fs'
 import { lstat, readdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { carriedTrees } from '../core/file-places.ts'
+import { systemCode } from '../core/errors.ts'
 import { processStat, processStatus, listPids, namespaceOf, statusBytes, unlessGone } from './processes.ts'
 
 /** An open or mapped file of a payload process. */
@@ -33,6 +34,8 @@ export interface PayloadProcess {
   readonly sockets: readonly string[]
   readonly anonymous: readonly string[]
   readonly files: readonly OpenFile[]
+  /** What it holds at a path that is longer than the kernel tells (PATH_MAX), such as `its working directory`. */
+  readonly overlong: readonly string[]
 }
 
 /** The sandbox's own view of its processes: the proc file system its PID 1 mounted. */
@@ -67,14 +70,33 @@ function openFile(pid: number, link: string, at: string, fd: number | undefined,
   }
 }
 
+/** Runs `read`; `otherwise` where a path is longer than the kernel takes or tells, undefined when the process has ended meanwhile. */
+function unlessOverlong<T>(read: () => T, otherwise: () => void): T | undefined {
+  try {
+    return unlessGone(read)
+  } catch (error) {
+    if (systemCode(error) !== 'ENAMETOOLONG') throw error
+    otherwise()
+    return undefined
+  }
+}
+
+/** A mapped file by its name in maps, where a newline is written as \\012, which may as well stand in a name itself. */
+function mappedStat(root: string, path: string): { path: string; stat: Stats | undefined } {
+  const stat = unlessGone(() => statSync(`${root}${path}`))
+  const plain = path.replaceAll('\\012', '\n')
+  return stat !== undefined || plain === path ? { path, stat } : { path: plain, stat: unlessGone(() => statSync(`${root}${plain}`)) }
+}
+
 /** Descriptors and the working directory; mapped files come from the maps. */
-function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous'> {
+function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'overlong'> {
+  const overlong: string[] = []
   const files: OpenFile[] = []
   const sockets: string[] = []
   const anonymous: string[] = []
   const base = `${proc}/${pid}`
   for (const fd of unlessGone(() => readdirSync(`${base}/fd`)) ?? []) {
-    const link = unlessGone(() => readlinkSync(`${base}/fd/${fd}`))
+    const link = unlessOverlong(() => readlinkSync(`${base}/fd/${fd}`), () => { overlong.push(`its descriptor ${fd}`) })
     if (link === undefined) continue
     if (link.startsWith('/')) {
       const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
@@ -82,7 +104,8 @@ function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'soc
     } else if (link.startsWith('socket:[')) sockets.push(link.slice(8, -1))
     else anonymous.push(link)
   }
-  const cwd = unlessGone(() => readlinkSync(`${base}/cwd`))
+  unlessOverlong(() => readlinkSync(`${base}/exe`), () => { overlong.push('its program') })
+  const cwd = unlessOverlong(() => readlinkSync(`${base}/cwd`), () => { overlong.push('its working directory') })
   const cwdFile = cwd === undefined ? undefined : openFile(pid, cwd, `${base}/cwd`, undefined, undefined)
   if (cwdFile !== undefined) files.push(cwdFile)
   const mapped = new Set<string>()
@@ -93,13 +116,14 @@ function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'soc
     if (match === null || inode === '0' || mapped.has(`${writable} ${path}`)) continue
     mapped.add(`${writable} ${path}`)
     const deleted = path.endsWith(deletedSuffix)
-    const plain = deleted ? path.slice(0, -deletedSuffix.length) : path
-    const stat = deleted ? undefined : unlessGone(() => statSync(`${base}/root${plain}`))
+    const named = deleted ? path.slice(0, -deletedSuffix.length) : path
+    const found = deleted ? undefined : unlessOverlong(() => mappedStat(`${base}/root`, named), () => { overlong.push('a mapped file') })
+    const stat = found?.stat
     files.push({
-      pid, fd: undefined, path: plain, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
+      pid, fd: undefined, path: found?.path ?? named, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
     })
   }
-  return { files, sockets, anonymous }
+  return { files, sockets, anonymous, overlong }
 }
 
 /** Every process in the sandbox but its PID 1, zombies included. */
@@ -116,7 +140,7 @@ export function payloadProcesses(pid1: number): PayloadProcess[] {
       tracer: Number(status.get('TracerPid') ?? 0),
       residentBytes: statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem'),
       userNamespace: stat.state === 'Z' ? undefined : namespaceOf(pid, 'user', proc),
-      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [] } : filesOf(pid, proc)),
+      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [], overlong: [] } : filesOf(pid, proc)),
     }]
   })
 }
@@ -138,6 +162,22 @@ async function occupiedBytes(directory: string): Promise<number> {
     else if (entry.isFile()) bytes += ((await lstat(path).catch(() => undefined))?.blocks ?? 0) * 512
   }
   return bytes
+}
+
+/**
+ * A directory in a tree that lies deeper than any program can name it (PATH_MAX), by its first 200 bytes; undefined when there is none. Its
+ * names need not be text.
+ * @param budget directories that are looked at, at most: those after them are taken to be short enough
+ */
+export async function overlongBelow(directory: Buffer, budget = { directories: Infinity }): Promise<string | undefined> {
+  if (--budget.directories < 0) return undefined
+  const entries = await readdir(directory, { withFileTypes: true, encoding: 'buffer' }).catch((error: unknown) => (systemCode(error) === 'ENAMETOOLONG' ? undefined : []))
+  if (entries === undefined) return `${directory.subarray(0, 200).toString()}...`
+  for (const entry of entries) {
+    const found = entry.isDirectory() ? await overlongBelow(Buffer.concat([directory, Buffer.from('/'), entry.name]), budget) : undefined
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 const tmpfsMagic = 0x01021994

@@ -1,6 +1,7 @@
 import { StintError, asStintError } from '../core/errors.ts'
 import { isSlurmctldAbsent } from '../core/slurm-absence.ts'
 import type { CommandRunner } from '../linux/command.ts'
+import { parseJobJson } from './job-json.ts'
 
 /** What the daemon wants to know of a job; times in seconds since 1970. */
 export interface SlurmJob {
@@ -73,7 +74,7 @@ function nameOf(text: string, jobId: number): string {
 }
 
 /**
- * Reads `scontrol show job -o ID` (a line of Key=Value words for each job).
+ * Reads `scontrol show job -o ID` (a line of Key=Value words for each job), without AdminComment: that stands behind the user's texts.
  * @throws StintError E_SLURM when it is not told unmistakably
  */
 export function parseJob(text: string, jobId: number): SlurmJob {
@@ -94,7 +95,7 @@ export function parseJob(text: string, jobId: number): SlurmJob {
     partition: fields.get('Partition') ?? '',
     requiredNodes: listOf(fields.get('ReqNodeList')),
     excludedNodes: listOf(fields.get('ExcNodeList')),
-    adminComment: /\sAdminComment=(.*?)(?=\s[A-Za-z/:_]+=|\s*$)/.exec(recordsOf(text, jobId).join(''))?.[1] ?? '',
+    adminComment: '',
   }
 }
 
@@ -116,18 +117,38 @@ export function parseConfig(text: string): ReadonlyMap<string, string> {
   }))
 }
 
+/** Whether root's note may be in it: what looks like one may also be part of the job's name, command or directory. */
+export function mayHaveAdminComment(text: string): boolean {
+  return text.includes('AdminComment=')
+}
+
+/** Reads `squeue --Format=JobID:12,admin_comment:N`: nothing in it is the owner's. */
+export function parseAdminComment(text: string, jobId: number): string {
+  return new RegExp(`^${jobId}\\s+(\\S.*?)\\s*$`, 'm').exec(text)?.[1] ?? ''
+}
+
+/** Notes of root are cut to this by squeue. */
+const longestNote = 1024
+
+/** What scontrol says when it, or the installed plugins, cannot print JSON. */
+const noJson = /unrecognized option|serializer|data_parser|plugin/i
+
 /** scontrol itself tries for a minute and longer to reach a slurmctld that is away. */
 const hurrySeconds = 3
 
 export class Scontrol {
   readonly #commands: CommandRunner
   readonly #program: string
+  readonly #squeue: string
   readonly #timeoutSeconds: number
+  /** Whether scontrol prints JSON; undefined until it was tried. */
+  #json: boolean | undefined
   readonly #addresses = new Map<string, string>()
 
-  constructor(commands: CommandRunner, program: string, timeoutSeconds: number) {
+  constructor(commands: CommandRunner, programs: { readonly scontrol: string; readonly squeue: string }, timeoutSeconds: number) {
     this.#commands = commands
-    this.#program = program
+    this.#program = programs.scontrol
+    this.#squeue = programs.squeue
     this.#timeoutSeconds = timeoutSeconds
   }
 
@@ -136,23 +157,55 @@ export class Scontrol {
   }
 
   async #callWithin(timeoutSeconds: number, ...args: string[]): Promise<string> {
+    return this.#run(timeoutSeconds, [this.#program, ...args])
+  }
+
+  async #run(timeoutSeconds: number, argv: readonly [string, ...string[]]): Promise<string> {
     try {
       // SLURM_TIME_FORMAT unset: the standard form that parseSlurmTime reads.
-      return (await this.#commands.run([this.#program, ...args], { timeoutSeconds })).stdout
+      return (await this.#commands.run(argv, { timeoutSeconds })).stdout
     } catch (cause) {
       throw new StintError('E_SLURM', asStintError(cause).message, { cause })
     }
   }
 
+  /** By JSON; undefined where this Slurm has none, or it says nothing of the job: the text says why then. @throws StintError E_SLURM when slurmctld does not answer */
+  async #jsonWithin(timeoutSeconds: number, jobId: number): Promise<SlurmJob | undefined> {
+    if (this.#json === false) return undefined
+    try {
+      const job = parseJobJson(await this.#callWithin(timeoutSeconds, 'show', 'job', String(jobId), '--json'), jobId)
+      this.#json = true
+      return job
+    } catch (error) {
+      const { message } = asStintError(error)
+      if (isSlurmctldAbsent(message)) throw error
+      // @NOTE Anything else (a list too long, a refusal) is what the text is asked for.
+      if (this.#json === undefined && (asStintError(error).details['printed'] !== undefined || noJson.test(message))) this.#json = false
+      return undefined
+    }
+  }
+
+  async #textWithin(timeoutSeconds: number, jobId: number): Promise<SlurmJob> {
+    const text = await this.#callWithin(timeoutSeconds, 'show', 'job', '-o', String(jobId))
+    const job = parseJob(text, jobId)
+    if (!mayHaveAdminComment(text)) return job
+    const notes = await this.#run(timeoutSeconds, [this.#squeue, '--noheader', `--jobs=${jobId}`, '--states=all', `--Format=JobID:12,admin_comment:${longestNote}`])
+    return { ...job, adminComment: parseAdminComment(notes, jobId) }
+  }
+
+  async #jobWithin(timeoutSeconds: number, jobId: number): Promise<SlurmJob> {
+    return (await this.#jsonWithin(timeoutSeconds, jobId)) ?? this.#textWithin(timeoutSeconds, jobId)
+  }
+
   /** @throws StintError E_SLURM when slurmctld does not answer or does not know the job */
   async showJob(jobId: number): Promise<SlurmJob> {
-    return parseJob(await this.#call('show', 'job', '-o', String(jobId)), jobId)
+    return this.#jobWithin(this.#timeoutSeconds, jobId)
   }
 
   /** The same for somebody in a hurry: undefined when slurmctld has not answered after a few seconds. @throws StintError E_SLURM for what it refuses */
   async showJobSoon(jobId: number): Promise<SlurmJob | undefined> {
     try {
-      return parseJob(await this.#callWithin(hurrySeconds, 'show', 'job', '-o', String(jobId)), jobId)
+      return await this.#jobWithin(hurrySeconds, jobId)
     } catch (error) {
       if (isSlurmctldAbsent(asStintError(error).message)) return undefined
       throw error

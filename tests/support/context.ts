@@ -65,7 +65,7 @@ export function makeContext(): TestContext {
   const peers = new Peers(peerSettings(config), log)
   const context: Context = {
     config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), closing: new Set(), stopping: stopping.signal,
-    scontrol: new Scontrol(commands, scontrol, 5),
+    scontrol: new Scontrol(commands, config.programs, 5),
     users: new Users(commands, '/usr/bin/getent'),
     sbatch: new Sbatch(commands, config.programs, 5),
     engine: new CriuEngine(commands, { ...config.programs, libexecDir: config.paths.libexec_dir }, new CpuRecord(commands, config.programs.criu, join(folder, 'cpu'))),
