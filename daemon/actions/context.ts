@@ -39,6 +39,8 @@ export interface MemberDump {
   /** Set when the engine stands at its barrier. */
   prepared: PreparedDump | undefined
   carried: readonly string[]
+  /** Bytes of memory that the payload holds, frozen. */
+  memory: number | undefined
 }
 
 /** A sandbox on this node while it lives. The catalogue has what must outlive the daemon; here is the rest. */

@@ -5,6 +5,8 @@ import type { DumpOrder, DumpReport, RunCut, SealReport } from '../core/member.t
 import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
 import { emptyBook } from '../core/launch-book.ts'
 import { StintError, asStintError } from '../core/errors.ts'
+import { cgroupPlaces } from '../linux/cgroups.ts'
+import { memoryInUse } from '../linux/memory-limit.ts'
 import { processStat } from '../linux/processes.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
@@ -57,7 +59,7 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
     catalogue.members.move(sandbox.memberId, 'dumping', startedAt)
     return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
   })
-  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, carried: [] }
+  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, carried: [], memory: undefined }
   if (sandbox.coordinator !== undefined) watchDecision(context, sandbox, order)
   await sandbox.post?.shut()
   if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
@@ -81,6 +83,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   half.reached = running.prepared
   half.prepared = await running.prepared
   half.carried = carried
+  half.memory = memoryInUse(cgroupPlaces(pid1) ?? [])
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.move(row.id, 'prepared')
   context.fault('prepared')
@@ -103,7 +106,7 @@ function bytesBelow(directory: string): number {
 
 function manifestOf(context: Context, sandbox: Sandbox, order: DumpOrder, cut: RunCut, files: ImageFile[]): Manifest {
   const { run, network } = sandbox
-  const { startedAt, carried } = requireDump(sandbox, order)
+  const { startedAt, carried, memory } = requireDump(sandbox, order)
   const member = context.catalogue.members.require(sandbox.memberId)
   const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
   const now = Date.now()
@@ -116,7 +119,7 @@ function manifestOf(context: Context, sandbox: Sandbox, order: DumpOrder, cut: R
     hosts: [...sandbox.hosts], nodes: [...sandbox.nodes], network: network ?? null, launches: sandbox.member === 0 ? cut.launches : emptyBook,
     node: context.node, restarts: sandbox.restarts, createdAt: now, hostname: run.hostname, address: run.address, rootPid,
     criuVersion: context.criuVersion, kernel: release(), machine: machine(), script: run.script, carried: [...carried],
-    seconds, bytes, files, history: [...(JSON.parse(run.history) as StintRecord[]), record],
+    seconds, bytes, ...(memory === undefined ? {} : { memory }), files, history: [...(JSON.parse(run.history) as StintRecord[]), record],
   }
 }
 

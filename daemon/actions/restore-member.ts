@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { StintError, asStintError } from '../core/errors.ts'
 import { cgroupPlaces, placesForRestore } from '../linux/cgroups.ts'
+import { memoryLimit, nodeSwapBytes } from '../linux/memory-limit.ts'
 import { nodePids, rootAlive } from '../linux/payload.ts'
 import { processStat, signalProcess } from '../linux/processes.ts'
+import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { reopen } from './reopen.ts'
@@ -22,6 +24,14 @@ async function clearPayload(sandbox: Sandbox): Promise<void> {
   throw new StintError('E_CRIU_RESTORE_FAILED', 'processes of a failed restore could not be ended')
 }
 
+/** Slurm may have lowered the limit since (26.05: --mem-update): the kernel would end the job in the midst of its restore. @throws StintError E_TOO_LITTLE_MEMORY */
+function assertRoom(sandbox: Sandbox, { manifest: { checkpoint, memory } }: StoredImage): void {
+  const { memory: limit, withSwap } = memoryLimit(cgroupPlaces(sandbox.pid1) ?? [], nodeSwapBytes())
+  if (memory === undefined || withSwap === undefined || memory <= withSwap) return
+  const megabytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20)
+  throw new StintError('E_TOO_LITTLE_MEMORY', `the job held ${megabytes(memory)} MB of memory at checkpoint ${checkpoint}, and may have ${megabytes(limit ?? withSwap)} MB here`)
+}
+
 /** Restores this member's image up to the barrier. @throws StintError; the sandbox is empty again then */
 export async function restoreMember(context: Context, sandbox: Sandbox, checkpoint: number): Promise<void> {
   const { run } = sandbox
@@ -34,6 +44,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
   try {
     if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
     const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
+    assertRoom(sandbox, image)
     await carryIn(context, sandbox, image.directory, cgroups)
     await rollBack(context, sandbox, image)
     const running = await context.engine.startRestore({

@@ -82,7 +82,10 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
           sandbox.link?.send('release', { status: 1 })
           return
         }
-        failed.push(recordFailedWay(context, sandbox, image, asStintError(error)))
+        const way = recordFailedWay(context, sandbox, image, asStintError(error))
+        failed.push(way)
+        // An older checkpoint may need less; what the job has done since is worth more than going on at once.
+        if (way.error.code === 'E_TOO_LITTLE_MEMORY') break
       }
     }
     await takeNextWay(context, sandbox, failed)

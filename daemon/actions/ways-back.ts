@@ -66,6 +66,8 @@ async function mayLeave(context: Context, sandbox: Sandbox, failed: readonly Fai
   const open = failed.filter((way) => !way.final)
   const unfit = open.flatMap((way) => (way.error.code === 'E_CPU_UNFIT' && way.image !== undefined ? [way.image.manifest] : []))
   if (open.length === 0 || (unfit.length === open.length && unfit.every((manifest) => context.store.count(manifest, 'move') > context.config.restore.moves))) return false
+  // The limit is the job's, and the same everywhere.
+  if (open.some((way) => way.error.code === 'E_TOO_LITTLE_MEMORY')) return false
   return (await otherNodes(context, sandbox.run.job_id, leaving)).length >= sandbox.hosts.length
 }
 

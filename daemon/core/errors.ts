@@ -37,6 +37,7 @@ export const errorKinds = {
   E_STORE_LOCAL: { http: 507, exit: 7, retryable: false, hint: 'Ask your admin for an image store that all nodes share (store.path; files.shared_paths when its file system does not tell), or run the job on one node.' },
   E_STORE_QUOTA: { http: 507, exit: 7, retryable: true, hint: 'Remove images of jobs that are over (`stint reclaim`), or ask your admin for a larger store.quota_gb or store.user_quota_gb.' },
   E_CPU_UNFIT: { http: 500, exit: 6, retryable: false, hint: 'The program may use instructions that this node has not got. Ask for nodes like the first one (--constraint, --partition), then `scontrol release JOB`.' },
+  E_TOO_LITTLE_MEMORY: { http: 409, exit: 6, retryable: false, hint: 'Give the job its memory back (scontrol update JobId=JOB MinMemoryNode=MEGABYTES, or MinMemoryCPU as it was submitted), then `scontrol release JOB`.' },
   E_CRASHED: { http: 500, exit: 6, retryable: false, hint: 'The program crashed right after it was restored. `stint status JOB` on its last node lists every try; `scontrol release JOB` tries them all again.' },
   E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },
   E_NO_CHECKPOINT: { http: 404, exit: 8, retryable: false, hint: 'No sealed checkpoint of this job can be restored; `stint images JOB` lists what is there.' },

@@ -56,6 +56,8 @@ export const ManifestSchema = Type.Object({
   carried: Type.Array(Type.String()),
   seconds: Type.Number(),
   bytes: Type.Number(),
+  /** That the payload held when it was frozen; missing where nothing counted it, and in images of older daemons. */
+  memory: Type.Optional(Type.Number()),
   files: Type.Array(ImageFile),
   history: Type.Array(StintRecord),
 })

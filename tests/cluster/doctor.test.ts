@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import { on, restartDaemon, tryOn, until } from '../support/cluster.ts'
+import { on, putCriuBack, restartDaemon, tryOn, until } from '../support/cluster.ts'
 
 interface Finding { subject: string; verdict: string; found: string }
 
@@ -24,6 +24,17 @@ test('a node with a full host name goes by the short one, as in Slurm: no fault,
   } finally {
     await call('n2')
     await tryOn('n2', 'scontrol update nodename=n2 state=resume') // Refused where it was not drained.
+  }
+}, 60_000)
+
+test('stint doctor says so when CRIU does not load what mends its silent losses', async () => {
+  // File capabilities make the loader ignore LD_PRELOAD.
+  await on('n2', 'cp /usr/sbin/criu /usr/sbin/criu.new && setcap cap_sys_ptrace+ep /usr/sbin/criu.new && ln /usr/sbin/criu /usr/sbin/criu.real && mv /usr/sbin/criu.new /usr/sbin/criu')
+  try {
+    const findings = JSON.parse((await tryOn('n2', 'stint doctor --json')).stdout) as Finding[]
+    expect(findings.filter((finding) => finding.verdict === 'fault')).toEqual([{ subject: 'CRIU preload', verdict: 'fault', found: 'CRIU does not load it', remedy: expect.stringContaining('dynamically linked') as unknown }])
+  } finally {
+    await putCriuBack('n2')
   }
 }, 60_000)
 

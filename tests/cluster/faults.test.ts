@@ -129,6 +129,25 @@ describe('a save before the time limit that fails', () => {
   }, 4 * minute)
 })
 
+describe('a job whose memory limit was lowered while it waited', () => {
+  testOnNode('is held with the reason, not killed in its restore, and goes on when it has its memory back', async (node) => {
+    const directory = await workDirectory()
+    const script = '#!/bin/bash\npython3 -c "\nimport os, time\nheld = os.urandom(1 << 20) * 200\nopen(\'ready\', \'w\').close()\nwhile not os.path.exists(\'go\'): time.sleep(0.2)\nprint(len(held) >> 20)\n"\nexit 5\n'
+    const job = await submit({ directory, options: `--stint --time=10 --mem=600 --open-mode=append --nodelist=${node}`, script })
+    await untilState(node, job, 'running')
+    await until('the job is ready', 30, async () => (await tryOn('ctl', `ls ${directory}/ready`)).exitCode === 0)
+    await on(node, `stint checkpoint ${job}`)
+    await until(`job ${job} is requeued`, 30, async () => (await showJob(job)).get('JobState') === 'PENDING')
+    await on('ctl', `scontrol update jobid=${job} MinMemoryNode=100`)
+    await untilPrinted(directory, /^stint: checkpoint 1 could not be restored on n\d: E_TOO_LITTLE_MEMORY: the job held \d+ MB of memory at checkpoint 1, and may have 100 MB here$/m, 90, 'err.txt')
+    await until(`job ${job} is held`, 60, async () => (await showJob(job)).get('Priority') === '0')
+    expect((await status(node, job))?.error).toMatch(/^the job held .*scontrol update/)
+    await on('ctl', `touch ${directory}/go; scontrol update jobid=${job} MinMemoryNode=600; scontrol release ${job}`)
+    expect((await untilEnded(job, 120)).get('ExitCode')).toBe('5:0')
+    expect(await printed(directory)).toBe('200')
+  }, 5 * minute)
+})
+
 /** A checkpoint into a store that cannot take it. */
 async function checkpointInto(node: string, breakIt: string, expected: RegExp): Promise<void> {
   const directory = await workDirectory()
