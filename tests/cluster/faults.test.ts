@@ -109,7 +109,7 @@ describe('a save before the time limit that fails', () => {
     const { job, directory } = await withQueue(node, 'never', 12)
     expect((await untilEnded(job, 150)).get('JobState')).toBe('TIMEOUT')
     const told = refusals(await printed(directory, 'err.txt'))
-    expect(told).toEqual([expect.stringMatching(/queue.*It will end at \d\d:\d\d:\d\d unless a later try succeeds; .*what it has done since its start is lost\.$/i)])
+    expect(told).toEqual([expect.stringMatching(/queue.*It will end at \d\d:\d\d:\d\d unless a later try succeeds[.;] .*what it has done since its start is lost\.$/i)])
     const run = await untilState(node, job, 'ended')
     expect(run.error).toMatch(/queue/i)
     expect(run.error).not.toMatch(/just ended|runs on/)
