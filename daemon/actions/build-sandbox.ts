@@ -53,6 +53,7 @@ function answer(context: Context, link: GuardLink, plan: Blueprint, cgroup: stri
     net: options.net,
     doorbell: options.signal === 'doorbell' ? SIGUSR1 : undefined,
     cgroup,
+    attached: 1,
     keep: claim.keep,
     env: restoring || options.net === 'host' ? undefined : Object.entries(env).map(([key, value]) => `${key}=${value}`),
   })

@@ -141,6 +141,7 @@ export async function attachGuard(context: Context, link: GuardLink, message: Me
   const sandbox = known ?? foundAgain(context, member, link)
   context.sandboxes.set(jobId, sandbox)
   attach(context, sandbox, link)
+  link.send('attached')
   if (known !== undefined) return
   void context.scontrol.showJob(jobId).then((job) => { sandbox.requeue = job.requeue }, () => undefined) // Asked again when it matters.
   context.log.info({ job: jobId, member: member.member, state: member.state }, 'sandbox found again')

@@ -12,7 +12,7 @@
 #include "options.h"
 
 struct opening {
-    uint32_t job, step;
+    uint32_t job, step, nodes;
     int member; /* 0: the batch task */
     uid_t uid;
     gid_t gid;
@@ -24,7 +24,7 @@ struct opening {
     int daemon; /* -1: no connection */
     struct line_reader reader;
 
-    bool restore, private_net;
+    bool restore, private_net, attached; /* attached: the daemon answers `attach` */
     int doorbell;
     char hostname[256], hosts[512];
     char cgroup[CGROUPS_MAX][CGROUP_PATH_MAX];
