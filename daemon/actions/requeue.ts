@@ -15,6 +15,7 @@ const resubmittedExit = 75
 function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: string, status: number): void {
   context.catalogue.transaction(() => {
     context.catalogue.checkpoints.move(checkpointId, 'requeued')
+    context.catalogue.runs.setError(sandbox.run.id, null, null) // Of earlier tries.
     context.catalogue.events.add(sandbox.run.id, Date.now(), 'requeued', { node: context.node })
   })
   sandbox.link?.send('say', { text: `requeued; the job ${next}` })
@@ -27,6 +28,7 @@ function leaveCancelled(context: Context, sandbox: Sandbox): void {
   const { id, job_id: job } = sandbox.run
   context.catalogue.transaction(() => {
     context.catalogue.runs.end(id, Date.now(), null)
+    context.catalogue.runs.setError(id, null, null)
     context.catalogue.events.add(id, Date.now(), 'cancelled', {})
   })
   dropFinished(context, job, id)

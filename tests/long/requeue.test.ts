@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { atOnce, cluster, leftovers, on, printed, putCriuBack, replaceCriu, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, leftovers, on, printed, putCriuBack, replaceCriu, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { FakeDaemon } from '../support/fake-daemon.ts'
 
 const minute = 60_000
 /** Counts until the file `go` is there. */
@@ -162,6 +163,34 @@ describe('scancel right after a checkpoint', () => {
     await until('their images are gone, also of those that were in the queue already', 90, async () => (await on('ctl', `cd /shared/stint && ls -d ${names} 2>/dev/null || true`)) === '')
     for (const node of ['n1', 'n2', 'n3', 'n4', 'n5']) await until(`and their logs on ${node}`, 90, async () => (await on(node, `cd /var/lib/stint/engine && ls -d ${names} 2>/dev/null || true`)) === '')
   }, 5 * minute)
+})
+
+describe('a saved job whose next daemon', () => {
+  test('refuses its guard, or hangs, is requeued by the guard a minute after the daemon was lost', async () => {
+    await atOnce([['n4', 'refuses-attach'], ['n5', 'hangs-at-attach']] as const, async ([node, behaviour]) => {
+      await cluster('daemon', node, 'stop')
+      try {
+        const directory = await workDirectory()
+        const first = await FakeDaemon.start(node, 'start')
+        const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: '#!/bin/bash\necho ready; sleep 600\n' })
+        await untilPrinted(directory, /ready/, 30)
+        first.say('hold')
+        await first.untilHeard(/^held$/m)
+        await on(node, 'pkill -KILL -u alice -f "^stint-init root"; pkill -KILL -u alice -f slurm_script')
+        await first.untilHeard(/^killed$/m)
+        await first[Symbol.asyncDispose]()
+        const lost = Date.now()
+        await using second = await FakeDaemon.start(node, behaviour)
+        await second.untilHeard(/^attach .*state=killed$/m)
+        await until('it is requeued', 90, async () => (await showJob(job)).get('Restarts') === '1')
+        expect(Date.now() - lost).toBeGreaterThan(55_000)
+        await on('ctl', `scancel ${job}`)
+        await until('nothing is left behind', 30, async () => (await leftovers(node, job)) === '')
+      } finally {
+        await cluster('daemon', node, 'start')
+      }
+    })
+  }, 4 * minute)
 })
 
 describe('a job that Slurm may not requeue', () => {
