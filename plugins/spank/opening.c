@@ -55,8 +55,7 @@ bool opening_fill(spank_t spank, struct opening *opening, int member, const char
     opening->member = member;
     strcpy(opening->options, options);
     if (spank_get_item(spank, S_JOB_ID, &opening->job) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_STEPID, &opening->step) != ESPANK_SUCCESS ||
-        spank_get_item(spank, S_JOB_UID, &opening->uid) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_GID, &opening->gid) != ESPANK_SUCCESS ||
-        spank_get_item(spank, S_JOB_NNODES, &opening->nodes) != ESPANK_SUCCESS)
+        spank_get_item(spank, S_JOB_UID, &opening->uid) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_GID, &opening->gid) != ESPANK_SUCCESS)
         return false;
     /* The first word of a batch step is the path slurmd wrote the script to. */
     if (member == 0 && spank_get_item(spank, S_JOB_ARGV, &job_argc, &job_argv) == ESPANK_SUCCESS && job_argc > 0 && job_argv[0][0] == '/' &&
@@ -107,6 +106,7 @@ bool opening_take_answer(struct opening *opening, const char *line)
     (void)line_value(line, "hosts", 0, opening->hosts, sizeof opening->hosts);
     opening->private_net = line_value(line, "net", 0, net, sizeof net) && strcmp(net, "private") == 0;
     opening->doorbell = (int)line_number(line, "doorbell", 0);
+    opening->nodes = (int)line_number(line, "nodes", 1);
     opening->attached = line_number(line, "attached", 0) == 1;
     opening->cgroups = 0;
     while (opening->cgroups < CGROUPS_MAX && line_value(line, "cgroup", opening->cgroups, opening->cgroup[opening->cgroups], CGROUP_PATH_MAX))

@@ -12,7 +12,7 @@
 #include "options.h"
 
 struct opening {
-    uint32_t job, step, nodes;
+    uint32_t job, step;
     int member; /* 0: the batch task */
     uid_t uid;
     gid_t gid;
@@ -25,7 +25,7 @@ struct opening {
     struct line_reader reader;
 
     bool restore, private_net, attached; /* attached: the daemon answers `attach` */
-    int doorbell;
+    int doorbell, nodes; /* nodes: of the job, as the daemon counts them; slurmstepd counts those of the step */
     char hostname[256], hosts[512];
     char cgroup[CGROUPS_MAX][CGROUP_PATH_MAX];
     int cgroups;
