@@ -1,5 +1,4 @@
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
-import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { schedule } from 'node-cron'
 import { pino, type Logger } from 'pino'
@@ -10,6 +9,7 @@ import type { Context } from './actions/context.ts'
 import { watchDrain } from './actions/drain.ts'
 import { reclaimQuietly } from './actions/reclaim.ts'
 import { closeEndedSandboxes } from './actions/recover.ts'
+import { watchWaiting } from './actions/waiting.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
 import { PeerDaemons } from './cluster/peer-daemons.ts'
 import { Peers, peerSettings } from './cluster/peers.ts'
@@ -19,6 +19,7 @@ import { servePeerApi } from './http/peer-api.ts'
 import { serveRestApi } from './http/rest-api.ts'
 import { CommandRunner } from './linux/command.ts'
 import { SandboxNetwork } from './linux/network.ts'
+import { nodeName } from './linux/node-name.ts'
 import { Users } from './linux/users.ts'
 import { notifyServiceManager } from './linux/service-manager.ts'
 import { PostOffice } from './sandbox/post-office.ts'
@@ -54,11 +55,6 @@ function reclaimDaily(context: Context): Disposable {
   return { [Symbol.dispose]: () => { void task.destroy() } }
 }
 
-/** The name that slurmd takes for this node when it is given none: the host name up to its first dot (slurm.conf(5), NodeName). */
-function nodeName(host: string): string {
-  return host.replace(/\..*/, '')
-}
-
 /**
  * Starts the daemon; the order is the order below. What it returns ends everything again. Running jobs are not touched by
  * either.
@@ -73,13 +69,14 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const cpu = new CpuRecord(commands, programs.criu, join(config.paths.state_dir, 'cpu'))
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir }, cpu)
   const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
-  const store = new PosixStore(config.store.path, config.store.writers)
+  const node = nodeName()
+  const store = new PosixStore(config.store.path, config.store.writers, node)
   const scontrol = new Scontrol(commands, programs, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
   const context: Context = {
     config, log, catalogue, commands, engine, network, store, stopping,
-    node: nodeName(hostname()),
+    node,
     version: versionOfStint(),
     peers, announced: new Map(), expected: new Map(),
     cluster: new PeerDaemons(peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, addressOf),
@@ -100,6 +97,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   closeEndedSandboxes(context)
   stack.use(reclaimDaily(context))
   stack.use(watchDrain(context))
+  stack.use(watchWaiting(context))
   stack.use(await serveSandboxes(context))
   stack.use(await servePeerApi(context))
   stack.use(await serveRestApi(context))

@@ -5,6 +5,7 @@ import type { Context, Sandbox } from './context.ts'
 import { restoreAgain } from './restore.ts'
 import { saveBeforeEnd } from './save.ts'
 import { answerEarlyEnd } from './settle.ts'
+import { logFailure } from './stopping.ts'
 
 const SIGTERM = 15
 const SIGUSR1 = 10
@@ -24,7 +25,7 @@ async function triggerOfTerm(context: Context, sandbox: Sandbox): Promise<'preem
 function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' | 'preemption' | 'walltime', otherwise: () => void): void {
   void saveBeforeEnd(context, sandbox, trigger).catch((error: unknown) => {
     context.log.warn({ err: error, job: sandbox.run.job_id }, `checkpoint by ${trigger} did not succeed`)
-    otherwise()
+    if (!context.stopping.aborted) otherwise() // The next daemon saves it.
   })
 }
 
@@ -71,7 +72,7 @@ async function answerSignal(context: Context, sandbox: Sandbox, message: Message
 
 /** A line from a guard whose sandbox stands. */
 export function handleMessage(context: Context, sandbox: Sandbox, message: Message): void {
-  const fail = (error: unknown): void => { context.log.error({ err: error, verb: message.verb }, 'message of a guard') }
+  const fail = (error: unknown): void => { logFailure(context, error, sandbox.run.job_id, `message of a guard: ${message.verb}`) }
   if (message.verb === 'signal') void answerSignal(context, sandbox, message).catch(fail)
   else if (message.verb === 'ended') void answerEarlyEnd(context, sandbox, numberWord(message, 'status') ?? 0, async (crash) => restoreAgain(context, sandbox, [crash])).catch(fail)
   else if (message.verb === 'exit') void closeSandbox(context, sandbox, numberWord(message, 'status') ?? null).catch(fail)

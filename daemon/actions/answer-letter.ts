@@ -6,6 +6,7 @@ import type { Letter, Reply } from '../sandbox/post-office.ts'
 import { type Context, type Sandbox, scriptPid } from './context.ts'
 import { launchBook, wakeAgent, wakeLauncher, writeBook } from './launches.ts'
 import { requireMember } from './start-member.ts'
+import { assertNotStopping } from './stopping.ts'
 
 /** What agents and launchers of a run ask for, answered by its coordinator (docs/reference/sandbox-protocol.md, "Post office"). */
 
@@ -30,6 +31,7 @@ async function launch(context: Context, sandbox: Sandbox, sender: Sender, letter
   try {
     await requireMember(context, sandbox, member)
   } catch (error) {
+    assertNotStopping(context, error) // Without an answer it is asked again.
     const { message, hint } = asStintError(error)
     return { verb: 'refused', words: { message: `${host}: ${message}. ${hint}` } }
   }

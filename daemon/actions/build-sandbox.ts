@@ -53,6 +53,8 @@ function answer(context: Context, link: GuardLink, plan: Blueprint, cgroup: stri
     net: options.net,
     doorbell: options.signal === 'doorbell' ? SIGUSR1 : undefined,
     cgroup,
+    attached: 1,
+    nodes: plan.nodes.length,
     keep: claim.keep,
     env: restoring || options.net === 'host' ? undefined : Object.entries(env).map(([key, value]) => `${key}=${value}`),
   })

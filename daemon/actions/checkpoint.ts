@@ -12,10 +12,11 @@ import { assertWhole } from './lost-member.ts'
 import { atAll, atAllOthers, membersOf } from './members.ts'
 import { assertNoObstacles, assertNotSuspended } from './observe.ts'
 import { markSaved } from './mark-saved.ts'
-import { requeue } from './requeue.ts'
+import { requeueInBackground } from './requeue.ts'
 import { mayResubmit } from './resubmit.ts'
 import { assertWithinQuota, pruneImages } from './retention.ts'
 import { watchEnd } from './settle.ts'
+import { assertNotStopping } from './stopping.ts'
 
 export interface CheckpointOptions {
   readonly trigger: Trigger
@@ -147,6 +148,7 @@ async function make(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
     const cut = await prepare(context, sandbox, attempt)
     await (order.keepRunning ? saveAndKeep : saveAndEnd)(context, sandbox, attempt, cut)
   } catch (error) {
+    assertNotStopping(context, error)
     const decided = context.catalogue.checkpoints.ofRun(sandbox.run.id).some((c) => c.number === order.checkpoint && c.state === 'committed')
     const isGone = !rootAlive(sandbox.pid1, rootPid)
     // The payload is gone although the commit was not clean: the published image is the run now, go on to the requeue.
@@ -185,11 +187,10 @@ export async function checkpoint(context: Context, sandbox: Sandbox, options: Ch
       recordSuccess(context, sandbox)
       pruneImages(context, sandbox)
       const row = rowOf(context, sandbox, attempt)
-      if (!options.keepRunning) {
-        void requeue(context, sandbox, row.id).catch((error: unknown) => { context.log.error({ err: error, job: sandbox.run.job_id }, 'requeue ended') })
-      }
+      if (!options.keepRunning) requeueInBackground(context, sandbox, row.id)
       return row
     } catch (cause) {
+      assertNotStopping(context, cause)
       const error = asStintError(cause)
       recordFailure(context, sandbox, options.trigger, error)
       throw isTouched && options.trigger === 'request' && rootAlive(sandbox.pid1, rootPid) ? runsOn(error) : error

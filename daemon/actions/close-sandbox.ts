@@ -9,7 +9,7 @@ import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from '.
 import { dropFinished } from './retention.ts'
 
 /** Slurm's states after which nobody wants a run's images: it came to its own end, or somebody ended it. */
-const finishedStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED'])
+export const finishedStates: ReadonlySet<string> = new Set(['COMPLETED', 'FAILED', 'CANCELLED'])
 /** How long Slurm may need to settle a job's state, seconds. */
 const settleSeconds = 60
 

@@ -11,6 +11,7 @@ import type { Config } from '../core/config.ts'
 import type { Prediction } from '../core/deadline.ts'
 import type { DrainReport } from '../core/drain.ts'
 import type { FaultHook } from '../core/fault-points.ts'
+import type { LaunchBook } from '../core/launch-book.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import type { RunOptions } from '../core/options.ts'
@@ -85,6 +86,8 @@ export interface Sandbox {
   lost: boolean
   /** The coordinator's: other members by number, being opened or open; only actions/start-member.ts sets it. */
   readonly others: Map<number, Promise<MemberPort>>
+  /** The coordinator's: what is on record, once it was read. Only actions/launches.ts sets it. */
+  launches?: LaunchBook
   /** Why then: what it rests on. Missing before the first look. */
   plan?: { readonly prediction: Prediction; readonly besideSeconds: number }
   /** Kinds of obstacles: of the last look, and those the job's owner was told of; only actions/observe.ts sets it. */
@@ -147,9 +150,14 @@ export interface ExpectedMember {
   readonly opened: PromiseWithResolvers<undefined>
 }
 
+/** Has a directory for every job an engine has worked for. */
+export function engineRoot(context: Context): string {
+  return `${context.config.paths.state_dir}/engine`
+}
+
 /** Where an engine works for a job on this node: logs outlive the sandbox, for whoever asks why. */
 export function engineDirectory(context: Context, jobId: number): string {
-  return `${context.config.paths.state_dir}/engine/${jobId}`
+  return `${engineRoot(context)}/${jobId}`
 }
 
 /** Private directory of a job's sandbox on this node. */

@@ -1,13 +1,13 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { DrainReport, DrainedJob } from '../core/drain.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { saveInTurn } from './save.ts'
+import { pause } from './stopping.ts'
 
 /** How long a job may be opening, restoring or busy otherwise before it is given up, and a requeue may need, seconds. */
 const patienceSeconds = 120
-const lookMilliseconds = 200
+const lookSeconds = 0.2
 
 /** Looks until `found` returns something. @throws what `late` makes after the patience */
 async function untilFound<T>(context: Context, found: () => T | undefined, late: () => StintError): Promise<T> {
@@ -16,7 +16,7 @@ async function untilFound<T>(context: Context, found: () => T | undefined, late:
     const value = found()
     if (value !== undefined) return value
     if (Date.now() > end) throw late()
-    await sleep(lookMilliseconds, undefined, { signal: context.stopping, ref: false })
+    await pause(context, lookSeconds)
   }
 }
 

@@ -6,12 +6,18 @@ import { membersOf } from './members.ts'
 /** The coordinator's launch book on record, and waking those whom a change of it concerns. */
 
 export function launchBook(context: Context, sandbox: Sandbox): LaunchBook {
-  return JSON.parse(context.catalogue.runs.launches(sandbox.run.id)) as LaunchBook
+  return (sandbox.launches ??= JSON.parse(context.catalogue.runs.launches(sandbox.run.id)) as LaunchBook)
 }
 
-/** Synchronous, so that no two letters meet: whoever changes the book has no `await` between reading and writing. */
+/**
+ * Synchronous, so that no two letters meet: whoever changes the book has no `await` between reading and writing. On record before
+ * a letter is answered, for what was answered is not said again: the next daemon must know it. The next boot of this node need not:
+ * then the run goes back to a checkpoint, whose manifest has the book of that moment. So nobody waits for the device.
+ */
 export function writeBook(context: Context, sandbox: Sandbox, book: LaunchBook): void {
-  context.catalogue.runs.setLaunches(sandbox.run.id, JSON.stringify(book))
+  if (book === sandbox.launches) return
+  context.catalogue.withoutFlush(() => { context.catalogue.runs.setLaunches(sandbox.run.id, JSON.stringify(book)) })
+  sandbox.launches = book
 }
 
 /** Tells a process that there is something for it. A wake that is lost is made up for by its own asking after a while. */

@@ -2,9 +2,12 @@ import { StintError, asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
 import { putBack, stintOf } from './put-back.ts'
 import { restorableImages } from './restore.ts'
+import { assertNotStopping, logFailure, pause } from './stopping.ts'
 
 /** How long the daemon of a node may take to say that it is there, seconds. The guard waits for the answer. */
 const helloSeconds = 3
+/** Between two tries to put it back, once Slurm has refused it several times, seconds. */
+const goBackSeconds = 60
 
 /**
  * A node of a run over several has died, and the rest of the run with it, sooner or later: MPI ends all ranks when it misses one.
@@ -40,10 +43,25 @@ export async function goBackIfLost(context: Context, sandbox: Sandbox): Promise<
   context.log.error({ job, silent }, 'a node of the job is lost; it goes back to its last checkpoint')
   context.catalogue.events.add(id, Date.now(), 'node-lost', { nodes: silent })
   sandbox.link?.send('say', { text: `${text}; the job is requeued and continues from its last checkpoint` })
-  void putBack(context, stintOf(sandbox)).catch((error: unknown) => {
-    context.log.error({ job, err: asStintError(error) }, 'the job could not be put back')
-  }).then(() => { sandbox.link?.send('release', { status: 1 }) })
+  void goBack(context, sandbox).catch((error: unknown) => { logFailure(context, error, job, 'the job could not be put back') })
   return true
+}
+
+/** Its sandbox stays until Slurm has taken it back: ended before, it would count as failed. */
+async function goBack(context: Context, sandbox: Sandbox): Promise<void> {
+  for (;;) {
+    try {
+      await putBack(context, stintOf(sandbox))
+      break
+    } catch (error) {
+      assertNotStopping(context, error)
+      context.log.error({ job: sandbox.run.job_id, err: asStintError(error) }, 'the job could not be put back; trying again')
+      context.catalogue.runs.setError(sandbox.run.id, 'E_SLURM', asStintError(error).message)
+    }
+    await pause(context, goBackSeconds)
+    if (context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
+  }
+  sandbox.link?.send('release', { status: 1 })
 }
 
 /** @throws StintError E_NOT_RUNNING: an image of what is left would be one of half a run */

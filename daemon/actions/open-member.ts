@@ -9,6 +9,7 @@ import { buildSandbox, type Blueprint } from './build-sandbox.ts'
 import { verifyClaim, type Claim } from './claim.ts'
 import { abandonMember } from './close-sandbox.ts'
 import type { Context } from './context.ts'
+import { assertNotStopping } from './stopping.ts'
 
 /** The coordinator has told that a member's step is about to come; an earlier plan for this job is superseded. */
 export function expectMember(context: Context, plan: MemberPlan): void {
@@ -57,6 +58,7 @@ export async function openMember(context: Context, link: GuardLink, message: Mes
     await buildSandbox(context, link, blueprintOf(context, claim, expected.plan), (id) => { memberId = id })
     expected.opened.resolve(undefined)
   } catch (cause) {
+    assertNotStopping(context, cause)
     const error = asStintError(cause)
     context.log.error({ err: error, peer: link.peer }, 'member not opened')
     if (memberId !== undefined) abandonMember(context, memberId)

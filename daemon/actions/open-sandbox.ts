@@ -12,7 +12,7 @@ import { announcedJob } from './announced.ts'
 import { buildSandbox, type Blueprint } from './build-sandbox.ts'
 import { verifyClaim, type Claim } from './claim.ts'
 import { abandonMember } from './close-sandbox.ts'
-import { type Context } from './context.ts'
+import type { Context, Sandbox } from './context.ts'
 import { armDeadline } from './deadline.ts'
 import { isMarkedSaved } from './mark-saved.ts'
 import { ownNetworks } from './own-networks.ts'
@@ -21,6 +21,7 @@ import { isCancelled, putBack } from './put-back.ts'
 import { restorableImages, restore } from './restore.ts'
 import { mayResubmit } from './resubmit.ts'
 import { dropFinished, removeImages } from './retention.ts'
+import { assertNotStopping, logFailure } from './stopping.ts'
 import { fallbackOf } from './ways-back.ts'
 
 /** Seconds other nodes have to say which networks they carry: the plugin waits for the answer. */
@@ -157,6 +158,16 @@ async function giveUp(context: Context, link: GuardLink, facts: Facts | undefine
   if (image !== undefined && !triesLeft) context.store.clearAttempts(image.manifest)
 }
 
+/** What comes after `go`. From here on nothing but its own end closes the sandbox, whatever fails. */
+async function begin(context: Context, sandbox: Sandbox, facts: Facts, restoring: boolean): Promise<void> {
+  if (!restoring) {
+    armDeadline(context, sandbox)
+    for (const text of warnings(context, facts)) sandbox.link?.send('say', { text })
+    return
+  }
+  await restore(context, sandbox).catch((error: unknown) => { logFailure(context, error, facts.claim.jobId, 'the restore did not come to its end') })
+}
+
 /**
  * Opens the sandbox of a batch task: verifies the claim, answers start or restore, builds the network, says go, and in
  * the restore case brings the payload back. Every fault before `go` ends in `refuse`, and the job runs plain.
@@ -171,12 +182,9 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     restoring = plan.restoring
     const sandbox = await buildSandbox(context, link, plan, (id) => { memberId = id })
     sandbox.requeue = facts.job.requeue
-    if (restoring) await restore(context, sandbox)
-    else {
-      armDeadline(context, sandbox)
-      for (const text of warnings(context, facts)) link.send('say', { text })
-    }
+    await begin(context, sandbox, facts, restoring)
   } catch (cause) {
+    assertNotStopping(context, cause) // The plugin asks again.
     const error = asStintError(cause)
     context.log.error({ err: error, peer: link.peer }, 'sandbox not opened')
     if (memberId !== undefined) abandonMember(context, memberId)

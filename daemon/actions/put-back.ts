@@ -11,6 +11,21 @@ export interface StintOfJob {
   readonly restarts: number
 }
 
+/**
+ * Slurm ticket 23768, mended after 26.05.3: a requeue of a job that is COMPLETING gives it back the nodes that it has released
+ * already, and when slurmctld signals the job again (KillWait + 2 MessageTimeout later), a released node that is DOWN makes it
+ * requeue the job inside the loop over those nodes, and end by SIGSEGV. So the requeue waits until such a job has left COMPLETING,
+ * which Slurm sees to by SIGKILL, or the node is back: a job that is over can be requeued as well.
+ * @throws StintError E_SLURM with `waits` in its details
+ */
+async function assertSafeToRequeue(context: Context, job: SlurmJob): Promise<void> {
+  if (job.state !== 'COMPLETING') return
+  const released = await context.scontrol.releasedNodes(job.jobId)
+  const down = released.length === 0 ? [] : (await context.scontrol.showNodes(released)).filter((node) => !node.up).map((node) => node.name)
+  if (down.length === 0) return
+  throw new StintError('E_SLURM', `${down.join(', ')} is down while Slurm ends job ${job.jobId} on ${job.nodes}: it is requeued once Slurm has ended it`, { details: { waits: true } })
+}
+
 export function stintOf({ run, restarts }: Sandbox): StintOfJob {
   return { jobId: run.job_id, restarts }
 }
@@ -41,6 +56,7 @@ export async function requeueOnce(context: Context, { jobId, restarts }: StintOf
   const ending = endingOf(job, restarts)
   if (ending === 'cancelled' || ending === 'requeued') return ending
   if (job.state !== 'RUNNING' && job.state !== 'SUSPENDED') {
+    await assertSafeToRequeue(context, job)
     await context.scontrol.requeue(jobId, how, 'any')
     return 'requeued'
   }

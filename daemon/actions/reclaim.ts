@@ -7,7 +7,7 @@ const dayMilliseconds = 86_400_000
 /** An image in the making that nobody has written to for so long has no maker any more: no dump may take this long. */
 const abandonedMilliseconds = dayMilliseconds
 /** Slurm's states of a job that will not start again. */
-const overStates = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'BOOT_FAIL', 'DEADLINE'])
+export const overStates: ReadonlySet<string> = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'BOOT_FAIL', 'DEADLINE'])
 
 export interface ReclaimOptions {
   /** Whose images; undefined: everybody's, and what was left unfinished. */

@@ -16,12 +16,14 @@ import { type Context, type Sandbox, engineDirectory, freshSandbox, rootPid } fr
 import { armDeadline } from './deadline.ts'
 import { awaitDecision } from './decision.ts'
 import { exclusively } from './exclusively.ts'
+import { goBackIfLost } from './lost-member.ts'
 import { membersOf } from './members.ts'
 import { makePostOffice } from './post-office.ts'
 import { reopen } from './reopen.ts'
-import { requeue } from './requeue.ts'
+import { requeueInBackground } from './requeue.ts'
 import { markRestored, restoreAgain, resumeAll } from './restore.ts'
 import { findMembersAgain } from './start-member.ts'
+import { assertNotStopping } from './stopping.ts'
 
 /** The checkpoint that a crash of the daemon cut short, if there is one. */
 function openCheckpoint(context: Context, runId: string): Checkpoint | undefined {
@@ -63,7 +65,7 @@ async function recoverCheckpoint(context: Context, sandbox: Sandbox, checkpoint:
   const outcome = await settleHalf(context, sandbox, checkpoint, checkpoint.state === 'committed' ? 'commit' : 'abort')
   if (outcome === 'saved') {
     await endOthers(context, others, order)
-    void requeue(context, sandbox, checkpoint.id).catch((error: unknown) => { context.log.error({ err: error }, 'requeue ended') })
+    requeueInBackground(context, sandbox, checkpoint.id)
     return
   }
   await abortAll(context, others, order, new StintError('E_INTERNAL', 'the coordinator ended in the middle of this checkpoint'))
@@ -78,8 +80,13 @@ async function recoverRestore(context: Context, sandbox: Sandbox, member: Member
       markRestored(context, sandbox, member.restore_from, undefined)
       return
     } catch (error) {
+      assertNotStopping(context, error)
       context.log.error({ err: error, job: sandbox.run.job_id }, 'a restore could not be finished; it is begun again')
     }
+  }
+  if (sandbox.hosts.length > 1) {
+    sandbox.requeue ??= (await context.scontrol.showJobSoon(sandbox.run.job_id).catch(() => undefined))?.requeue
+    if (await goBackIfLost(context, sandbox)) return
   }
   await restoreAgain(context, sandbox)
 }
@@ -122,6 +129,7 @@ function foundAgain(context: Context, member: Member, link: GuardLink): Sandbox 
   const run = context.catalogue.runs.get(member.run_id)
   if (run === undefined || member.pid1 === null) throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
   const sandbox = sandboxOf(run, member, member.pid1, link)
+  sandbox.askedAt = 0 // Slurm may have begun to end the job meanwhile.
   if (sandbox.network !== undefined) sandbox.post = makePostOffice(context, sandbox)
   context.network.hold(sandbox.pid1)
   return sandbox
@@ -141,6 +149,7 @@ export async function attachGuard(context: Context, link: GuardLink, message: Me
   const sandbox = known ?? foundAgain(context, member, link)
   context.sandboxes.set(jobId, sandbox)
   attach(context, sandbox, link)
+  link.send('attached')
   if (known !== undefined) return
   void context.scontrol.showJob(jobId).then((job) => { sandbox.requeue = job.requeue }, () => undefined) // Asked again when it matters.
   context.log.info({ job: jobId, member: member.member, state: member.state }, 'sandbox found again')
@@ -158,6 +167,9 @@ export async function closeEnded(context: Context, member: Member): Promise<void
   const sandbox = sandboxOf(run, member, member.pid1, undefined)
   context.sandboxes.set(run.job_id, sandbox)
   await closeSandbox(context, sandbox, null)
+  // Slurm has ended a saved run before it had accepted its requeue: it takes that afterwards, too.
+  const checkpoint = openCheckpoint(context, run.id)
+  if (sandbox.coordinator === undefined && member.state === 'held' && checkpoint?.state === 'committed') requeueInBackground(context, sandbox, checkpoint.id)
 }
 
 /** At the start: sandboxes that ended while the daemon was away are closed; the living are expected to attach. */

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { endingOf } from '../core/ending.ts'
 import { asStintError } from '../core/errors.ts'
 import type { Context, Sandbox } from './context.ts'
@@ -7,6 +6,7 @@ import { keepHere } from './places.ts'
 import { requeueOnce, stintOf } from './put-back.ts'
 import { mayResubmit, resubmit } from './resubmit.ts'
 import { dropFinished } from './retention.ts'
+import { assertNotStopping, logFailure, pause } from './stopping.ts'
 
 /** Exit code of a job that goes on as another (EX_TEMPFAIL of sysexits.h): no `afterok` of it may start. */
 const resubmittedExit = 75
@@ -15,7 +15,7 @@ const resubmittedExit = 75
 function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: string, status: number): void {
   context.catalogue.transaction(() => {
     context.catalogue.checkpoints.move(checkpointId, 'requeued')
-    context.catalogue.runs.setError(sandbox.run.id, null, null)
+    context.catalogue.runs.setError(sandbox.run.id, null, null) // Of earlier tries.
     context.catalogue.events.add(sandbox.run.id, Date.now(), 'requeued', { node: context.node })
   })
   sandbox.link?.send('say', { text: `requeued; the job ${next}` })
@@ -28,6 +28,7 @@ function leaveCancelled(context: Context, sandbox: Sandbox): void {
   const { id, job_id: job } = sandbox.run
   context.catalogue.transaction(() => {
     context.catalogue.runs.end(id, Date.now(), null)
+    context.catalogue.runs.setError(id, null, null)
     context.catalogue.events.add(id, Date.now(), 'cancelled', {})
   })
   dropFinished(context, job, id)
@@ -38,9 +39,9 @@ function leaveCancelled(context: Context, sandbox: Sandbox): void {
  * Requeues a saved run. Until Slurm has accepted it the sandbox holds, or Slurm would record the job as finished.
  * Not asked for where Slurm has done it already: by preemption, or an admin's requeue. A job that is preempted under
  * PreemptMode=CANCEL, or over its limit, is requeued in the midst of its end: Slurm allows that as for any ended job.
- * Ends when the daemon stops; the next daemon goes on from the catalogue.
+ * @throws StintError E_STOPPING; the next daemon goes on from the catalogue
  */
-export async function requeue(context: Context, sandbox: Sandbox, checkpointId: number): Promise<void> {
+async function requeue(context: Context, sandbox: Sandbox, checkpointId: number): Promise<void> {
   const jobId = sandbox.run.job_id
   for (;;) {
     try {
@@ -68,9 +69,15 @@ export async function requeue(context: Context, sandbox: Sandbox, checkpointId: 
       finish(context, sandbox, checkpointId, 'continues from its checkpoint in its next allocation', 0)
       return
     } catch (error) {
+      assertNotStopping(context, error)
       context.log.warn({ job: jobId, err: error }, 'requeue was not accepted; trying again')
       context.catalogue.runs.setError(sandbox.run.id, 'E_SLURM', asStintError(error).message)
     }
-    await sleep(context.config.slurm.requeue_retry_seconds * 1000, undefined, { signal: context.stopping, ref: false })
+    await pause(context, context.config.slurm.requeue_retry_seconds)
   }
+}
+
+/** The same, with nobody who waits for it. */
+export function requeueInBackground(context: Context, sandbox: Sandbox, checkpointId: number): void {
+  requeue(context, sandbox, checkpointId).catch((error: unknown) => { logFailure(context, error, sandbox.run.job_id, 'requeue ended') })
 }

@@ -10,6 +10,7 @@ import { type Context, type Sandbox, engineDirectory, rootPid } from './context.
 import { reopen } from './reopen.ts'
 import { rollBack } from './rollback.ts'
 import { settleSeconds } from './settle.ts'
+import { assertNotStopping } from './stopping.ts'
 
 /** A member's half of a restore, in the order the coordinator calls it (core/member.ts). */
 
@@ -55,6 +56,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     context.fault('restoring')
     sandbox.restoring = await running.prepared
   } catch (error) {
+    assertNotStopping(context, error)
     await clear(context, sandbox)
     throw error
   }

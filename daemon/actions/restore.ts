@@ -10,7 +10,11 @@ import { atAll, atAllOthers, memberFailure, membersOf } from './members.ts'
 import { isCancelled, stintOf } from './put-back.ts'
 import { watchSettling } from './settle.ts'
 import { requireMember } from './start-member.ts'
+import { assertNotStopping, pause } from './stopping.ts'
 import { isExhausted, type FailedImage, recordFailedWay, takeNextWay, unreadableWays } from './ways-back.ts'
+
+/** Between two tries to send a job its next way, once Slurm has refused it several times, seconds. */
+const nextWaySeconds = 60
 
 /** Member 0's sealed images of a job that its owner's requeued job may continue from, newest first. */
 export function restorableImages(context: Context, jobId: number, uid: number, restarts: number): StoredImage[] {
@@ -45,6 +49,7 @@ async function restoreImage(context: Context, sandbox: Sandbox, image: StoredIma
     await atAll(members, (member) => member.restore(checkpoint))
     await resumeAll(context, sandbox, members)
   } catch (error) {
+    assertNotStopping(context, error)
     context.catalogue.members.setResumeDecided(sandbox.memberId, false)
     const failures = await atAllOthers(members, (member) => member.clear())
     if (failures[0] !== undefined) throw failures[0].error
@@ -59,6 +64,28 @@ export function markRestored(context: Context, sandbox: Sandbox, checkpoint: num
   sandbox.link?.send('say', { text: `continued from checkpoint ${checkpoint} on ${nodes}` })
   watchSettling(context, sandbox, checkpoint)
   armDeadline(context, sandbox)
+}
+
+/**
+ * A sandbox that stands is given up by nobody: while its job cannot be sent its next way, its owner is told why, and it is tried again.
+ * @throws StintError E_STOPPING
+ */
+async function goOn(context: Context, sandbox: Sandbox, failed: readonly FailedImage[]): Promise<void> {
+  const { job_id: job, id } = sandbox.run
+  for (;;) {
+    try {
+      await takeNextWay(context, sandbox, failed)
+      return
+    } catch (cause) {
+      assertNotStopping(context, cause)
+      const error = asStintError(cause)
+      context.log.error({ err: error, job }, 'the job could not be sent its next way')
+      context.catalogue.runs.setError(id, error.code, `${error.message}. ${error.hint}`)
+      sandbox.link?.send('say', { text: `no checkpoint could be restored here, and the job could not be put back into the queue: ${error.message}; it is tried again` })
+    }
+    await pause(context, nextWaySeconds)
+    if (context.sandboxes.get(job) !== sandbox) return
+  }
 }
 
 /**
@@ -77,6 +104,7 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
         markRestored(context, sandbox, image.manifest.checkpoint, (Date.now() - started) / 1000)
         return
       } catch (error) {
+        assertNotStopping(context, error)
         if (await isCancelled(context, stintOf(sandbox))) {
           context.log.info({ job }, 'cancelled while it was restored')
           sandbox.link?.send('release', { status: 1 })
@@ -88,7 +116,7 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
         if (way.error.code === 'E_TOO_LITTLE_MEMORY') break
       }
     }
-    await takeNextWay(context, sandbox, failed)
+    await goOn(context, sandbox, failed)
   })
 }
 

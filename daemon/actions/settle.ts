@@ -37,6 +37,13 @@ export function watchEnd(context: Context, sandbox: Sandbox): void {
 /** The payload of a run over several nodes has ended. */
 async function answerEndOfSeveral(context: Context, sandbox: Sandbox, waitStatus: number): Promise<void> {
   const goesBack = waitStatus !== 0 && (await goBackIfLost(context, sandbox))
+  if (goesBack) {
+    // What the next daemon finds when this one ends before Slurm has taken the job back.
+    context.catalogue.transaction(() => {
+      context.catalogue.members.setResumeDecided(sandbox.memberId, false)
+      context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
+    })
+  }
   // Held until it is in the queue again: released by actions/lost-member.ts.
   sandbox.link?.send(goesBack ? 'again' : 'end')
 }

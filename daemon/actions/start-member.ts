@@ -1,6 +1,5 @@
 import { readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { OtherMember } from '../catalogue/members.ts'
 import type { OpeningPort } from '../cluster/peer-daemons.ts'
 import { StintError, asStintError } from '../core/errors.ts'
@@ -11,11 +10,12 @@ import { isAlive, processStat, signalProcess } from '../linux/processes.ts'
 import { type Context, type Sandbox, engineDirectory } from './context.ts'
 import { endLaunchesOf } from './launches.ts'
 import { goBackIfLost } from './lost-member.ts'
+import { assertNotStopping, pause } from './stopping.ts'
 
 /** From the first srun to a sandbox that stands, seconds: slurmctld may be busy, the daemon of the node be starting again. */
 const openSeconds = 30
-/** Between tries to open a member, milliseconds. */
-const pause = 500
+/** Between tries to open a member. */
+const pauseSeconds = 0.5
 /** srun ends its step at SIGTERM, and waits for that: seconds. */
 const endSeconds = 10
 
@@ -69,7 +69,7 @@ function openingOf(context: Context, sandbox: Sandbox, member: number): OtherMem
 
 async function untilEnded(context: Context, { srunPid, srunStart }: OtherMember, seconds = Infinity): Promise<void> {
   const end = Date.now() + seconds * 1000
-  while (isAlive(srunPid, srunStart) && Date.now() < end) await sleep(pause, undefined, { signal: context.stopping, ref: false })
+  while (isAlive(srunPid, srunStart) && Date.now() < end) await pause(context, pauseSeconds)
 }
 
 /** Ends the step of a try to open a member: the next try must not meet it. */
@@ -126,14 +126,14 @@ async function open(context: Context, sandbox: Sandbox, member: number, restorin
       return port
     } catch (error) {
       // On record it is still being opened: the next daemon ends the step.
-      if (context.stopping.aborted) throw error
+      assertNotStopping(context, error)
       await endTry(context, openingOf(context, sandbox, member))
       if (!mayPass(error) || Date.now() > end || context.sandboxes.get(job) !== sandbox) {
         record(context, sandbox, member, undefined)
         throw error
       }
       context.log.info({ err: asStintError(error), job, member, node }, 'member not opened yet, trying again')
-      await sleep(pause, undefined, { signal: context.stopping })
+      await pause(context, pauseSeconds)
     }
   }
 }

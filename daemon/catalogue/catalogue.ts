@@ -28,6 +28,19 @@ export class Catalogue implements Disposable {
     return this.#db.transaction(work).immediate()
   }
 
+  /**
+   * Writes what the crash of this daemon must leave, and that of the node need not: without waiting for the device. It is in the
+   * kernel's memory at once, and on the device with the next commit of the other kind.
+   */
+  withoutFlush<T>(work: () => T): T {
+    this.#db.pragma('synchronous = NORMAL')
+    try {
+      return work()
+    } finally {
+      this.#db.pragma('synchronous = FULL')
+    }
+  }
+
   [Symbol.dispose](): void {
     this.#db.close()
   }

@@ -63,6 +63,11 @@ export class Runs {
       .all({ uid: uid ?? null, limit })
   }
 
+  /** Runs that have not ended and have no sandbox on this node: they wait in the queue, go on elsewhere, or ended unseen. */
+  withoutSandbox(): Run[] {
+    return this.#db.prepare<[], Run>("SELECT * FROM runs WHERE ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM members WHERE run_id = runs.id AND state <> 'ended')").all()
+  }
+
   setError(id: string, code: string | null, error: string | null): void {
     this.#db.prepare('UPDATE runs SET error_code = ?, error = ? WHERE id = ?').run(code, error, id)
   }

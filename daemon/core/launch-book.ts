@@ -120,7 +120,8 @@ export function loseMember(book: LaunchBook, member: number): { book: LaunchBook
 export function news(book: LaunchBook, id: number, offsets: { out: number; err: number; max: number }): { book: LaunchBook; launch: Launch; out: Uint8Array; err: Uint8Array; last: boolean } {
   const launch = requireLaunch(book, id)
   const [stdout, stderr] = [from(launch.stdout, offsets.out), from(launch.stderr, offsets.err)]
-  const changed = change(book, id, { stdout: { offset: stdout.offset, data: toBase64(stdout.bytes) }, stderr: { offset: stderr.offset, data: toBase64(stderr.bytes) } })
+  const isFetched = stdout.offset !== launch.stdout.offset || stderr.offset !== launch.stderr.offset
+  const changed = isFetched ? change(book, id, { stdout: { offset: stdout.offset, data: toBase64(stdout.bytes) }, stderr: { offset: stderr.offset, data: toBase64(stderr.bytes) } }) : book
   const out = stdout.bytes.subarray(0, offsets.max)
   const err = stderr.bytes.subarray(0, offsets.max - out.length)
   return { book: changed, launch, out, err, last: launch.status !== null && out.length === stdout.bytes.length && err.length === stderr.bytes.length }

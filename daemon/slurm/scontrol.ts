@@ -99,6 +99,17 @@ export function parseJob(text: string, jobId: number): SlurmJob {
   }
 }
 
+/**
+ * Reads `scontrol show job -d -o ID`: nodes that were allocated, of which NodeList, while a job is COMPLETING, has those that are
+ * still to be released. As host lists.
+ * @throws StintError E_SLURM when it is not told unmistakably
+ */
+export function parsePlaces(text: string, jobId: number): { allocated: string; left: string } {
+  const fields = ownFields(text, jobId)
+  const allocated = [...fields.matchAll(/\sNodes=(\S+) CPU_IDs=/g)].map((match) => match[1] ?? '').join(',')
+  return { allocated, left: listOf(/\sNodeList=(\S+)/.exec(fields)?.[1]) }
+}
+
 /** Reads `scontrol show nodes -o`. Of a state like `IDLE*+DRAIN` the star says that the node does not answer. */
 export function parseNodes(text: string): SlurmNode[] {
   return text.split('\n').flatMap((line) => {
@@ -302,9 +313,16 @@ export class Scontrol {
     return found.address
   }
 
-  /** All nodes that slurmctld knows. */
-  async showNodes(): Promise<SlurmNode[]> {
-    return parseNodes(await this.#call('show', 'nodes', '-o'))
+  /** These nodes, or all that slurmctld knows. */
+  async showNodes(names: readonly string[] = []): Promise<SlurmNode[]> {
+    return parseNodes(await this.#call('show', 'nodes', '-o', ...(names.length === 0 ? [] : [names.join(',')])))
+  }
+
+  /** Nodes of a job's allocation that Slurm has taken back already while it ends the job on the others. */
+  async releasedNodes(jobId: number): Promise<string[]> {
+    const { allocated, left } = parsePlaces(await this.#call('show', 'job', '-d', '-o', String(jobId)), jobId)
+    const [all, still] = await Promise.all([this.hostNames(allocated), this.hostNames(left)])
+    return all.filter((name) => !still.includes(name))
   }
 
   /** slurm.conf as slurmctld runs it. */

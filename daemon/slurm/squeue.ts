@@ -11,6 +11,11 @@ export function parseNodeJobs(text: string): NodeJob[] {
   return [...text.matchAll(/^\s*(\d+) (\S+)\s*$/gm)].map((match) => ({ jobId: Number(match[1]), user: match[2] ?? '' }))
 }
 
+/** Reads `squeue -h -o '%A|%T'`. */
+export function parseJobStates(text: string): Map<number, string> {
+  return new Map([...text.matchAll(/^\s*(\d+)\|([A-Z_]+)\s*$/gm)].map((match) => [Number(match[1]), match[2] ?? '']))
+}
+
 export class Squeue {
   readonly #commands: CommandRunner
   readonly #program: string
@@ -20,6 +25,19 @@ export class Squeue {
     this.#commands = commands
     this.#program = program
     this.#timeoutSeconds = timeoutSeconds
+  }
+
+  /** States of those of the jobs that slurmctld knows, in one call: of jobs that are over it does for MinJobAge. @throws StintError E_SLURM */
+  async statesOf(jobs: readonly number[]): Promise<Map<number, string>> {
+    try {
+      const { stdout } = await this.#commands.run([this.#program, '--noheader', `--jobs=${jobs.join(',')}`, '--states=all', '--format=%A|%T'], { timeoutSeconds: this.#timeoutSeconds })
+      return parseJobStates(stdout)
+    } catch (cause) {
+      const { message } = asStintError(cause)
+      // A single one that it does not know is an error to squeue; of several it leaves such out.
+      if (message.includes('Invalid job id specified')) return new Map()
+      throw new StintError('E_SLURM', message, { cause })
+    }
   }
 
   /** Jobs that have the node now, running or suspended. @throws StintError E_SLURM */

@@ -122,9 +122,9 @@ static void take_signal(struct guard *self)
 
 static int timeout_of(const struct guard *self)
 {
-    long long next = guard_next_due(self);
-    if (self->daemon < 0 && (next < 0 || self->next_try < next))
-        next = self->next_try;
+    long long next = guard_next_due(self), due = guard_daemon_due(self);
+    if (due >= 0 && (next < 0 || due < next))
+        next = due;
     if (self->ended && (next < 0 || self->end_due < next))
         next = self->end_due;
     if (next < 0)
@@ -141,6 +141,7 @@ static bool prepare(struct guard *self)
     self->restoring = strcmp(mode, "restore") == 0;
     self->pid1 = (pid_t)line_number(self->words, "sandbox", 0);
     self->doorbell = (int)line_number(self->words, "doorbell", 0);
+    self->answers = line_number(self->words, "attached", 0) == 1;
     sigfillset(&all);
     self->signals = sigprocmask(SIG_SETMASK, &all, NULL) == 0 ? signalfd(-1, &all, SFD_CLOEXEC) : -1;
     return self->pid1 > 0 && self->signals >= 0 && fcntl(GUARD_DAEMON_FD, F_SETFD, FD_CLOEXEC) == 0 && fcntl(GUARD_PID1_FD, F_SETFD, FD_CLOEXEC) == 0;
@@ -149,7 +150,7 @@ static bool prepare(struct guard *self)
 int guard_main(const char *line)
 {
     static struct guard self;
-    self = (struct guard){.words = line, .daemon = GUARD_DAEMON_FD};
+    self = (struct guard){.words = line, .daemon = GUARD_DAEMON_FD, .accepted = true};
     if (!prepare(&self))
         return 1;
     reap(&self); /* A child that ended before signals were blocked has left no SIGCHLD. */
@@ -170,7 +171,7 @@ int guard_main(const char *line)
         long long now = now_ms();
         guard_settle_overdue(&self, now);
         guard_settle_end(&self, now);
-        if (self.daemon < 0)
+        if (!self.accepted)
             guard_without_daemon(&self, now);
     }
 }

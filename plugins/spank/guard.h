@@ -16,9 +16,13 @@
 #define SEND_MS 200
 #define RECONNECT_MS 500
 #define END_ANSWER_MS 5000 /* silence means: as without us, the payload's end is the job's */
+/* How long the job waits for a daemon before the guard rescues it; tests build with less. */
+#ifndef RESCUE_KILLED_MS
 #define RESCUE_KILLED_MS 60000
 #define RESCUE_RESTORE_MS 120000
 #define RESCUE_AGAIN_MS 30000
+#define STEADY_MS 10000 /* a daemon that has accepted the guard and lasts for less is no daemon regained */
+#endif
 #define FAILED (1 << 8) /* the wait status of exit code 1 */
 
 /* A signal Slurm has sent, until it is decided what becomes of it. */
@@ -38,7 +42,10 @@ struct guard {
     bool ended; /* root has ended soon after a restore; the daemon says what that means */
     int end_status;
     long long settled, end_due; /* a root that ends before `settled` is asked about, until `end_due` */
-    long long next_try, next_rescue; /* only while there is no daemon */
+    bool answers; /* this daemon's kind answers `attach`; an older one accepts in silence */
+    bool accepted; /* a daemon cares for this sandbox; next_rescue counts only while none does */
+    long long accepted_at; /* 0: by its `go` */
+    long long next_try, next_rescue;
     struct pending pending[PENDING_MAX];
     struct line_reader reader;
 };
@@ -54,8 +61,10 @@ void guard_settle_end(struct guard *self, long long now);
 /* guard_daemon.c */
 bool guard_tell(struct guard *self, const char *line);
 void guard_take_daemon(struct guard *self);
-/* What is to be done while the daemon is away: reconnect, rescue the job. */
+/* What is to be done while no daemon has accepted this guard: reconnect, rescue the job. */
 void guard_without_daemon(struct guard *self, long long now);
+/* The next moment guard_without_daemon has something to do; -1 for none. */
+long long guard_daemon_due(const struct guard *self);
 /* Starts the clock after which the job is rescued; again when it has become worse. */
 void guard_set_rescue(struct guard *self, long long now);
 

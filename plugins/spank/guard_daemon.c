@@ -13,12 +13,24 @@ void guard_set_rescue(struct guard *self, long long now)
     self->next_rescue = now + (self->killed ? RESCUE_KILLED_MS : RESCUE_RESTORE_MS);
 }
 
+/* The clock starts when a daemon that cared for the job is lost, and no connection alone sets it back. */
 static void lose_daemon(struct guard *self)
 {
+    long long now = now_ms();
     close(self->daemon);
     self->daemon = -1;
-    self->next_try = now_ms() + RECONNECT_MS;
-    guard_set_rescue(self, now_ms());
+    self->next_try = now + RECONNECT_MS;
+    if (self->accepted && now - self->accepted_at >= STEADY_MS)
+        guard_set_rescue(self, now);
+    self->accepted = false;
+}
+
+static void accept_guard(struct guard *self)
+{
+    if (self->accepted)
+        return;
+    self->accepted = true;
+    self->accepted_at = now_ms();
 }
 
 bool guard_tell(struct guard *self, const char *line)
@@ -40,7 +52,9 @@ static void settle(struct guard *self, long long seconds)
 static void take_line(struct guard *self, const char *line)
 {
     char text[LINE_MAX_BYTES];
-    if (line_is(line, "pass") || line_is(line, "drop")) {
+    if (line_is(line, "attached")) {
+        accept_guard(self);
+    } else if (line_is(line, "pass") || line_is(line, "drop")) {
         bool to_all = line_value(line, "scope", 0, text, sizeof text) && strcmp(text, "all") == 0;
         guard_take_answer(self, (int)line_number(line, "number", 0), line_is(line, "pass"), to_all);
     } else if (line_is(line, "wait")) {
@@ -64,6 +78,7 @@ static void take_line(struct guard *self, const char *line)
     } else if (line_is(line, "again") && self->ended) {
         self->ended = false; /* The daemon restores the payload once more, or another checkpoint. */
         self->restoring = true;
+        guard_set_rescue(self, now_ms());
     } else if (line_is(line, "release")) {
         guard_end(self, ((int)line_number(line, "status", 0) & 0xff) << 8, false);
     }
@@ -93,20 +108,37 @@ static void reconnect(struct guard *self, long long now)
     self->reader.length = 0;
     int length = snprintf(line, sizeof line, "attach version=1%s pid=%d state=%s", strchr(self->words, ' '), (int)getpid(),
                           self->killed ? "killed" : self->held ? "held" : "running");
-    if (length > 0 && (size_t)length < sizeof line && guard_tell(self, line))
-        guard_ask_again(self);
+    if (length <= 0 || (size_t)length >= sizeof line || !guard_tell(self, line))
+        return;
+    if (!self->answers)
+        accept_guard(self);
+    guard_ask_again(self);
+}
+
+static bool needs_rescue(const struct guard *self)
+{
+    return self->killed || self->restoring;
+}
+
+long long guard_daemon_due(const struct guard *self)
+{
+    if (self->accepted)
+        return -1;
+    if (self->daemon < 0 && (!needs_rescue(self) || self->next_try < self->next_rescue))
+        return self->next_try;
+    return needs_rescue(self) ? self->next_rescue : -1;
 }
 
 void guard_without_daemon(struct guard *self, long long now)
 {
-    if (now >= self->next_try)
+    if (self->daemon < 0 && now >= self->next_try)
         reconnect(self, now);
-    if (self->daemon >= 0 || now < self->next_rescue || !(self->killed || self->restoring))
+    if (self->accepted || now < self->next_rescue || !needs_rescue(self))
         return;
     /* A member that has lost its daemon is nothing the job's coordinator waits for: it sees the step end. */
     if (line_number(self->words, "member", 0) > 0)
         guard_end(self, FAILED, false);
     /* The image is sealed before root is killed: the queue is the right place for the job. */
-    scontrol_start(self->words, self->killed ? "requeue" : "requeuehold");
+    scontrol_put_back(self->words, self->killed ? "requeue" : "requeuehold");
     self->next_rescue = now + RESCUE_AGAIN_MS;
 }

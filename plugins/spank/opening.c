@@ -106,6 +106,8 @@ bool opening_take_answer(struct opening *opening, const char *line)
     (void)line_value(line, "hosts", 0, opening->hosts, sizeof opening->hosts);
     opening->private_net = line_value(line, "net", 0, net, sizeof net) && strcmp(net, "private") == 0;
     opening->doorbell = (int)line_number(line, "doorbell", 0);
+    opening->nodes = (int)line_number(line, "nodes", 1);
+    opening->attached = line_number(line, "attached", 0) == 1;
     opening->cgroups = 0;
     while (opening->cgroups < CGROUPS_MAX && line_value(line, "cgroup", opening->cgroups, opening->cgroup[opening->cgroups], CGROUP_PATH_MAX))
         opening->cgroups++;

@@ -24,8 +24,8 @@ struct opening {
     int daemon; /* -1: no connection */
     struct line_reader reader;
 
-    bool restore, private_net;
-    int doorbell;
+    bool restore, private_net, attached; /* attached: the daemon answers `attach` */
+    int doorbell, nodes; /* nodes: of the job, as the daemon counts them; slurmstepd counts those of the step */
     char hostname[256], hosts[512];
     char cgroup[CGROUPS_MAX][CGROUP_PATH_MAX];
     int cgroups;

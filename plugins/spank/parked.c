@@ -46,7 +46,7 @@ int parked_main(const char *line)
             next = now_ms() + ALONE_MS;
         } else if (!connected && now_ms() >= next) {
             /* Nobody else puts the job back, and it must neither run nor wait here for its time limit. */
-            scontrol_start(line, "requeuehold");
+            scontrol_put_back(line, "requeuehold");
             next = now_ms() + AGAIN_MS;
         }
     }

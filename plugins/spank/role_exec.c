@@ -63,6 +63,7 @@ static void await_byte_of_slurmstepd(void)
 static bool add_common_words(char *line, const struct opening *opening)
 {
     return line_add_number(line, LINE_MAX_BYTES, "job", opening->job) && line_add_number(line, LINE_MAX_BYTES, "uid", opening->uid) &&
+           line_add_number(line, LINE_MAX_BYTES, "nodes", opening->nodes) &&
            line_add(line, LINE_MAX_BYTES, "socket", opening->socket_path) && line_add(line, LINE_MAX_BYTES, "scontrol", opening->scontrol) &&
            (opening->member == 0 || opening_add_place(opening, line));
 }
@@ -87,7 +88,7 @@ void role_exec_guard(const struct opening *opening, pid_t pid1, int pid1_socket)
     const int kept[] = {opening->daemon, pid1_socket};
     strcpy(line, opening->restore ? "guard mode=restore" : "guard mode=start");
     bool complete = add_common_words(line, opening) && line_add_number(line, sizeof line, "sandbox", pid1) &&
-                    line_add_number(line, sizeof line, "doorbell", opening->doorbell);
+                    line_add_number(line, sizeof line, "doorbell", opening->doorbell) && line_add_number(line, sizeof line, "attached", opening->attached);
     for (int i = 0; complete && i < opening->cgroups; i++)
         complete = line_add(line, sizeof line, "cgroup", opening->cgroup[i]);
     if (opening->restore)

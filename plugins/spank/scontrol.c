@@ -7,7 +7,7 @@
 
 #include "line.h"
 
-void scontrol_start(const char *words, const char *verb)
+void scontrol_put_back(const char *words, const char *verb)
 {
     char program[512], job[24];
     snprintf(job, sizeof job, "%lld", line_number(words, "job", 0));
@@ -16,6 +16,6 @@ void scontrol_start(const char *words, const char *verb)
     sigset_t none;
     sigemptyset(&none);
     if (sigprocmask(SIG_SETMASK, &none, NULL) == 0)
-        execl(program, "scontrol", verb, job, (char *)NULL);
+        (void)(line_number(words, "nodes", 1) > 1 ? execl(program, "scontrol", verb, "incomplete", job, (char *)NULL) : execl(program, "scontrol", verb, job, (char *)NULL));
     _exit(127);
 }

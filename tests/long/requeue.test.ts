@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { atOnce, leftovers, on, printed, putCriuBack, replaceCriu, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { atOnce, cluster, leftovers, on, printed, putCriuBack, replaceCriu, restartDaemon, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { FakeDaemon } from '../support/fake-daemon.ts'
 
 const minute = 60_000
 /** Counts until the file `go` is there. */
@@ -20,22 +21,29 @@ async function untilOnDisk(job: number, node: string): Promise<void> {
   await until('slurmctld has written its state', 60, async () => await on('ctl', 'find /var/spool/slurmctld/job_state /var/spool/slurmctld/node_state -newer /run/changed | wc -l') === '2')
 }
 
+/** slurmctld is killed, once what it knows of the job is on disk, and started again afterwards. */
+async function withoutSlurmctld(job: number, node: string, action: () => Promise<void>): Promise<void> {
+  await untilOnDisk(job, node)
+  await on('ctl', 'pid=$(cat /run/slurm/slurmctld.pid); kill -KILL $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done')
+  try {
+    await action()
+  } finally {
+    await on('ctl', 'rm -f /run/slurm/slurmctld.pid; slurmctld')
+  }
+}
+
 describe('slurmctld is away', () => {
   test('while a job is saved: the job is held in its sandbox, requeued when slurmctld is back, and goes on', async () => {
     const directory = await workDirectory()
     const job = await submit({ directory, options: '--stint --time=10', script })
     const node = await untilRunning(job)
     await untilState(node, job, 'running')
-    await untilOnDisk(job, node)
-    await on('ctl', 'pid=$(cat /run/slurm/slurmctld.pid); kill -KILL $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done')
-    try {
+    await withoutSlurmctld(job, node, async () => {
       await on(node, `stint checkpoint ${job}`)
       expect((await status(node, job))?.state).toBe('held')
       await until('the requeue was tried', 40, async () => (await status(node, job))?.error?.includes('scontrol'))
       expect((await status(node, job))?.state).toBe('held')
-    } finally {
-      await on('ctl', 'rm -f /run/slurm/slurmctld.pid; slurmctld')
-    }
+    })
     const next = await untilRunning(job, 1, 90)
     await untilState(next, job, 'running')
     expect((await showJob(job)).get('Restarts')).toBe('1')
@@ -43,15 +51,43 @@ describe('slurmctld is away', () => {
   }, 4 * minute)
 })
 
-/** A job that was saved on n5, the only node it may have. */
-async function saveOnN5(text = script): Promise<{ job: number; directory: string }> {
+/** A job that was saved on a node, the only one it may have. */
+async function saveOn(node: string, text = script): Promise<{ job: number; directory: string }> {
   const directory = await workDirectory()
-  const job = await submit({ directory, options: '--stint --time=10 --nodelist=n5', script: text })
+  const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: text })
   await untilRunning(job)
-  await untilState('n5', job, 'running')
-  await on('n5', `sleep 1; stint checkpoint ${job}`)
+  await untilState(node, job, 'running')
+  await on(node, `sleep 1; stint checkpoint ${job}`)
   return { job, directory }
 }
+
+describe('the daemon is stopped while slurmctld is away', () => {
+  test('and a failed restore waits for it: the sandbox is the next daemon\'s to care for, and the job is held in the end', async () => {
+    const { job, directory } = await saveOn('n2')
+    await replaceCriu('n2', `#!/bin/bash\nif [ "$1" = restore ]; then mkdir -p ${directory}/restoring; until [ -e ${directory}/fail ]; do sleep 0.2; done; exit 1; fi\nexec /usr/sbin/criu.real "$@"\n`)
+    try {
+      await until('CRIU restores', 60, async () => (await tryOn('ctl', `ls ${directory}/restoring`)).exitCode === 0)
+      await withoutSlurmctld(job, 'n2', async () => {
+        await on('ctl', `touch ${directory}/fail`)
+        await until('the restore has failed', 60, async () => (await status('n2', job))?.events.some(({ kind }) => kind === 'restore-failed'))
+        await until('it waits for its next try to reach slurmctld', 60, async () => (await cluster('daemon', 'n2', 'log')).stdout.split('\n').some((line) => line.includes(`"job":${job}`) && line.includes('was not accepted; trying again')))
+        await restartDaemon('n2')
+        await on('n2', 'sleep 2')
+        expect((await status('n2', job))?.state).toBe('restoring')
+        expect(await on('n2', "ip -o link | grep -c ' st[0-9]*@' || true")).toBe('1')
+      })
+      await until('the job is held', 120, async () => (await on('ctl', `squeue -h -j ${job} -o %r`)).search(/held/i) >= 0)
+      await until('its owner is told why', 20, async () => (await on('ctl', `scontrol show job ${job}`)).includes('Comment=stint: E_CRIU_RESTORE_FAILED'))
+      await until('nothing is left behind', 20, async () => (await leftovers('n2', job)) === '')
+    } finally {
+      await putCriuBack('n2')
+    }
+    await on('ctl', `scontrol release ${job}`)
+    await untilRunning(job, 2)
+    await untilState('n2', job, 'running')
+    expect(await endCounter(job, directory)).toBe('3:0')
+  }, 6 * minute)
+})
 
 /** While `ip`, which makes the network of a sandbox, does something else and fails. */
 async function withoutIp(node: string, instead: string, action: () => Promise<void>): Promise<void> {
@@ -78,7 +114,7 @@ const slowly = (directory: string, name: string): string => `mkdir ${directory}/
 
 describe('scancel in the middle of a restore', () => {
   test('ends the job: what is killed then is no failed restore, and nothing puts the job back into the queue', async () => {
-    const { job, directory } = await saveOnN5()
+    const { job, directory } = await saveOn('n5')
     await replaceCriu('n5', `#!/bin/bash\nif [ "$1" = restore ]; then ${slowly(directory, 'restoring')}; fi\nexec /usr/sbin/criu.real "$@"\n`)
     try {
       await until('CRIU restores', 60, async () => (await tryOn('ctl', `ls ${directory}/restoring`)).exitCode === 0)
@@ -90,7 +126,7 @@ describe('scancel in the middle of a restore', () => {
   }, 3 * minute)
 
   test('ends the job also where its sandbox cannot be made', async () => {
-    const { job, directory } = await saveOnN5()
+    const { job, directory } = await saveOn('n5')
     await until('its first sandbox is gone, which takes ip, too', 20, async () => (await leftovers('n5', job)) === '')
     await withoutIp('n5', slowly(directory, 'connecting'), async () => {
       await until('the sandbox is made', 60, async () => (await tryOn('ctl', `ls ${directory}/connecting`)).exitCode === 0)
@@ -101,7 +137,7 @@ describe('scancel in the middle of a restore', () => {
   }, 3 * minute)
 
   test('ends the job also when the program, just restored, answers SIGTERM by a crash', async () => {
-    const { job } = await saveOnN5(script.replace('\n', () => '\ntrap "kill -ABRT $$" TERM\n'))
+    const { job } = await saveOn('n5', script.replace('\n', () => '\ntrap "kill -ABRT $$" TERM\n'))
     await untilRunning(job, 1)
     await untilState('n5', job, 'running')
     await on('ctl', `scancel ${job}`, { user: 'alice' })
@@ -123,10 +159,38 @@ describe('scancel right after a checkpoint', () => {
       expect([job, (await showJob(job)).get('JobState')]).toEqual([job, 'CANCELLED'])
       await until('nothing is left behind', 20, async () => (await leftovers(node, job)) === '')
     }
-    // Those that were in the queue already when they were cancelled keep theirs until the nodes look, at night.
-    await on('n1', 'stint reclaim --now')
-    expect(await on('ctl', `cd /shared/stint && ls -d ${jobs.map(({ job }) => job).join(' ')} 2>/dev/null || true`)).toBe('')
-  }, 3 * minute)
+    const names = jobs.map(({ job }) => job).join(' ')
+    await until('their images are gone, also of those that were in the queue already', 90, async () => (await on('ctl', `cd /shared/stint && ls -d ${names} 2>/dev/null || true`)) === '')
+    for (const node of ['n1', 'n2', 'n3', 'n4', 'n5']) await until(`and their logs on ${node}`, 90, async () => (await on(node, `cd /var/lib/stint/engine && ls -d ${names} 2>/dev/null || true`)) === '')
+  }, 5 * minute)
+})
+
+describe('a saved job whose next daemon', () => {
+  test('refuses its guard, or hangs, is requeued by the guard a minute after the daemon was lost', async () => {
+    await atOnce([['n4', 'refuses-attach'], ['n5', 'hangs-at-attach']] as const, async ([node, behaviour]) => {
+      await cluster('daemon', node, 'stop')
+      try {
+        const directory = await workDirectory()
+        const first = await FakeDaemon.start(node, 'start')
+        const job = await submit({ directory, options: `--stint --time=10 --nodelist=${node}`, script: '#!/bin/bash\necho ready; sleep 600\n' })
+        await untilPrinted(directory, /ready/, 30)
+        first.say('hold')
+        await first.untilHeard(/^held$/m)
+        await on(node, 'pkill -KILL -u alice -f "^stint-init root"; pkill -KILL -u alice -f slurm_script')
+        await first.untilHeard(/^killed$/m)
+        await first[Symbol.asyncDispose]()
+        const lost = Date.now()
+        await using second = await FakeDaemon.start(node, behaviour)
+        await second.untilHeard(/^attach .*state=killed$/m)
+        await until('it is requeued', 90, async () => (await showJob(job)).get('Restarts') === '1')
+        expect(Date.now() - lost).toBeGreaterThan(55_000)
+        await on('ctl', `scancel ${job}`)
+        await until('nothing is left behind', 30, async () => (await leftovers(node, job)) === '')
+      } finally {
+        await cluster('daemon', node, 'start')
+      }
+    })
+  }, 4 * minute)
 })
 
 describe('a job that Slurm may not requeue', () => {
@@ -175,7 +239,7 @@ describe('a job that Slurm may not requeue', () => {
 
 describe('a node that cannot open the sandbox of a saved job', () => {
   test('puts the job back into the queue, and it goes on when that has passed', async () => {
-    const { job, directory } = await saveOnN5()
+    const { job, directory } = await saveOn('n5')
     await withoutIp('n5', 'true', async () => {
       await until('it was tried in vain', 60, async () => Number((await showJob(job)).get('Restarts')) >= 2)
     })

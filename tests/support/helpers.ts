@@ -5,10 +5,13 @@ import { join } from 'node:path'
 
 const source = join(import.meta.dirname, '../../plugins/spank')
 
-/** Builds stint-init with its other names into a new directory and returns that. The plugin itself needs Slurm's headers. */
-export async function buildHelpers(): Promise<string> {
+/**
+ * Builds stint-init with its other names into a new directory and returns that. The plugin itself needs Slurm's headers.
+ * @param flags more for the compiler, such as `-DNAME=VALUE`
+ */
+export async function buildHelpers(...flags: string[]): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'stint-helpers-'))
-  await execa('make', ['-C', source, `BUILD=${directory}`, ...['stint-init', 'stint-barrier', 'stint-agent'].map((name) => join(directory, name))])
+  await execa('make', ['-C', source, `BUILD=${directory}`, `CFLAGS=${['-O2', ...flags].join(' ')}`, ...['stint-init', 'stint-barrier', 'stint-agent'].map((name) => join(directory, name))])
   return directory
 }
 

@@ -126,6 +126,7 @@ describe('opening the catalogue', () => {
       const catalogue = new Catalogue(${JSON.stringify(path)}, ${JSON.stringify(migrations)})
       const run = ${JSON.stringify(newRun)}
       catalogue.runs.upsert(run)
+      catalogue.withoutFlush(() => { catalogue.runs.setLaunches('r1', 'book') })
       catalogue.transaction(() => {
         catalogue.runs.upsert({ ...run, id: 'r2' })
         process.kill(process.pid, 'SIGKILL')
@@ -134,6 +135,7 @@ describe('opening the catalogue', () => {
     expect(signal).toBe('SIGKILL')
     using catalogue = new Catalogue(path, migrations)
     expect(catalogue.runs.list(undefined).map((r) => r.id)).toEqual(['r1'])
+    expect(catalogue.runs.launches('r1')).toBe('book')
   })
 })
 

@@ -8,6 +8,7 @@ import { execa } from 'execa'
 import type { Manifest } from '../../daemon/core/manifest.ts'
 import { parseManifest } from '../../daemon/core/manifest.ts'
 import { openManifest, sealManifest } from '../../plugins/stores/posix/manifest-file.ts'
+import { nodeName } from '../../daemon/linux/node-name.ts'
 import { PosixStore } from '../../plugins/stores/posix/store.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { manifest } from '../support/context.ts'
@@ -257,8 +258,9 @@ describe('the store', () => {
 
   test('removes what this node left unfinished, not what another node is making, nor what is sealed', () => {
     place()
-    for (const name of [`.unfinished-${hostname()}-0002`, '.unfinished-other-0003']) mkdirSync(join(path, '5/r1', name, 'm0'), { recursive: true })
-    expect(store.removeUnfinished()).toBe(1)
+    const own = new PosixStore(path, 0, nodeName('node7.cluster.example.org'))
+    for (const name of ['.unfinished-node7-0002', '.unfinished-other-0003']) mkdirSync(join(path, '5/r1', name, 'm0'), { recursive: true })
+    expect(own.removeUnfinished()).toBe(1)
     expect(readdirSync(join(path, '5/r1')).sort()).toEqual(['.unfinished-other-0003', '0001'])
   })
 

@@ -51,4 +51,42 @@ describe('putting a job back into the queue', () => {
     expect(await orders('RUNNING', 1, reason)).toEqual({ done: true, orders: ['requeuehold incomplete 1', 'update jobid=1 comment=stint: E_NO_CHECKPOINT: none is left'] })
     expect(await orders('RUNNING', 2, reason)).toEqual({ done: false, orders: [] })
   })
+
+  /** Slurm ends a job of n1 and n2; it says this of the nodes that the job still has, and of n2. */
+  function completing(left: string, state: string): void {
+    const record = job('COMPLETING', 1).replace(/ NodeList=\S+/, ` NodeList=${left}`)
+    writeFileSync(join(made.folder, 'job'), record)
+    writeFileSync(join(made.folder, 'details'), record.replace(' Command=', ' Nodes=n[1-2] CPU_IDs=0 Mem=1 GRES= Command='))
+    writeFileSync(join(made.folder, 'node'), `NodeName=n2 NodeAddr=n2 State=${state} \n`)
+    writeFileSync(join(made.folder, 'scontrol'), `#!/bin/sh
+      cd '${made.folder}'; echo "$*" >>orders
+      case "$*" in
+        'show job -d'*) cat details ;;
+        'show job'*) cat job ;;
+        'show hostnames n[1-2]') echo n1; echo n2 ;;
+        'show hostnames'*) echo "$3" ;;
+        'show nodes -o n2') cat node ;;
+      esac\n`, { mode: 0o755 })
+    writeFileSync(join(made.folder, 'orders'), '')
+  }
+  const requeues = (): string[] => readFileSync(join(made.folder, 'orders'), 'utf8').split('\n').filter((line) => line.startsWith('requeue'))
+
+  test.each([['n1', 'IDLE'], ['n[1-2]', 'DOWN*']])('is asked for at once while Slurm ends it on %s and n2 is %s', async (left, state) => {
+    completing(left, state)
+    writeFileSync(join(made.folder, 'job'), readFileSync(join(made.folder, 'job'), 'utf8').replace('Reason=None', 'Reason=TimeLimit'))
+    expect(await putBack(made.context, stint)).toBe(true)
+    expect(requeues()).toEqual(['requeue 1'])
+  })
+
+  test('waits while Slurm ends it and has taken back a node that is down: such a requeue crashes slurmctld (ticket 23768)', async () => {
+    completing('n1', 'DOWN*')
+    const path = join(made.folder, 'job')
+    writeFileSync(path, readFileSync(path, 'utf8').replace('Reason=None', 'Reason=TimeLimit'))
+    const done = putBack(made.context, stint)
+    await new Promise((later) => setTimeout(later, 2000))
+    expect(requeues()).toEqual([])
+    writeFileSync(path, job('TIMEOUT', 1)) // Slurm has ended it.
+    expect(await done).toBe(true)
+    expect(requeues()).toEqual(['requeue 1'])
+  }, 60_000)
 })

@@ -102,7 +102,7 @@ describe('a member whose daemon begins again while it is opened', () => {
 
 test('the step of a try that the coordinator did not live to see through is ended by its next daemon', async () => {
   peer.opened.push(died())
-  await expect(requireMember({ ...context, stopping: AbortSignal.abort() }, sandbox, 1)).rejects.toMatchObject({ code: 'E_PEER' })
+  await expect(requireMember({ ...context, stopping: AbortSignal.abort() }, sandbox, 1)).rejects.toMatchObject({ code: 'E_STOPPING' })
   const [step] = others()
   expect([step?.opening, isAlive(step?.srunPid ?? 0, step?.srunStart ?? 0)]).toEqual([true, true])
   sandbox.others.clear()

@@ -1,9 +1,9 @@
 import { appendFileSync, chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
-import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { StintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
 import type { Manifest } from '../../../daemon/core/manifest.ts'
 import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
+import { nodeName } from '../../../daemon/linux/node-name.ts'
 import type { CheckpointKey, DraftKey, ImageDraft, ImageKey, ImageStore, StoredImage, UnfinishedImage, UnreadableImage } from '../store.ts'
 import { Hashing } from './hashing.ts'
 import { openManifest, sealManifest } from './manifest-file.ts'
@@ -81,12 +81,17 @@ export class PosixStore implements ImageStore {
   readonly #path: string
   readonly #verifier = new Verifier()
   readonly #writers: number
+  readonly #node: string
 
-  /** @param writers how many may write at once, on all nodes; 0: any number */
-  constructor(path: string, writers = 0) {
+  /**
+   * @param writers how many may write at once, on all nodes; 0: any number
+   * @param node the name by which this node coordinates checkpoints
+   */
+  constructor(path: string, writers = 0, node = nodeName()) {
     this.name = path
     this.#path = path
     this.#writers = writers
+    this.#node = node
   }
 
   assertUsable(bytes: number): void {
@@ -279,7 +284,7 @@ export class PosixStore implements ImageStore {
 
   count(key: CheckpointKey, what: 'attempt' | 'move'): number {
     const file = this.#counter(key, what)
-    appendFileSync(file, `${new Date().toISOString()} ${hostname()}\n`, { mode: 0o600 })
+    appendFileSync(file, `${new Date().toISOString()} ${this.#node}\n`, { mode: 0o600 })
     syncPath(file)
     return this.counted(key, what)
   }
@@ -310,7 +315,7 @@ export class PosixStore implements ImageStore {
   }
 
   removeUnfinished(): number {
-    const mine = this.unfinished().filter((image) => image.node === hostname())
+    const mine = this.unfinished().filter((image) => image.node === this.#node)
     for (const image of mine) rmSync(image.directory, { recursive: true, force: true })
     return mine.length
   }
