@@ -15,9 +15,13 @@ export function inMounts(context: Context, sandbox: Sandbox): [string, ...string
   return [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--mount', '--wd=/', '--']
 }
 
-/** Without any right of root: paths and archives of user-made content must not lead where only root may go. */
-export function asUser(context: Context, sandbox: Sandbox): string[] {
-  return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--']
+/**
+ * Without any right of root: paths and archives of user-made content must not lead where only root may go.
+ * @param capability one that it has all the same, as setpriv names it
+ */
+export function asUser(context: Context, sandbox: Sandbox, capability?: string): string[] {
+  const sets = capability === undefined ? ['--inh-caps=-all'] : [`--inh-caps=-all,+${capability}`, `--ambient-caps=-all,+${capability}`]
+  return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', ...sets, '--']
 }
 
 /** @param runAs what stands before tar: nothing, or asUser() */

@@ -8,7 +8,7 @@ import type { PeerDaemons } from '../cluster/peer-daemons.ts'
 import type { Peers } from '../cluster/peers.ts'
 import type { RunNetwork } from '../core/addresses.ts'
 import type { Config } from '../core/config.ts'
-import type { Prediction } from '../core/deadline.ts'
+import type { Objects, Prediction } from '../core/deadline.ts'
 import type { DrainReport } from '../core/drain.ts'
 import type { FaultHook } from '../core/fault-points.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
@@ -16,6 +16,7 @@ import type { Obstacle } from '../core/obstacles.ts'
 import type { RunOptions } from '../core/options.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import type { SandboxNetwork } from '../linux/network.ts'
+import type { PayloadProcess } from '../linux/payload.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import type { PostOffice } from '../sandbox/post-office.ts'
 import type { Sbatch } from '../slurm/sbatch.ts'
@@ -36,7 +37,11 @@ export interface MemberDump {
   reached: Promise<unknown> | undefined
   /** Set when the engine stands at its barrier. */
   prepared: PreparedDump | undefined
+  /** The payload's processes as they stand frozen, and the files that travel with the image. */
+  processes: readonly PayloadProcess[]
   carried: readonly string[]
+  /** Counted when the open files were put on record. */
+  objects: Objects | undefined
 }
 
 /** A sandbox on this node while it lives. The catalogue has what must outlive the daemon; here is the rest. */
@@ -85,6 +90,8 @@ export interface Sandbox {
   plan?: { readonly prediction: Prediction; readonly besideSeconds: number }
   /** Kinds of obstacles: of the last look, and those the job's owner was told of; only actions/observe.ts sets it. */
   obstacles?: { readonly seen: ReadonlySet<Obstacle['kind']>; readonly told: ReadonlySet<Obstacle['kind']> }
+  /** The payload would notice that files are opened: it holds leases, or watches. Of the last preflight; only actions/observe.ts sets it. */
+  noticing?: boolean
   /** When Slurm was last asked about the job's end, milliseconds since 1970. */
   askedAt?: number
   /** The next periodic checkpoint, milliseconds since 1970, and whether one is being made. Only actions/schedule.ts sets it. */

@@ -9,7 +9,7 @@ import { processStat } from '../linux/processes.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
-import { assertTreeComplete, bytesBeside, inspect } from './observe.ts'
+import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
@@ -57,7 +57,7 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
     catalogue.members.move(sandbox.memberId, 'dumping', startedAt)
     return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
   })
-  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, carried: [] }
+  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, processes: [], carried: [], objects: undefined }
   if (sandbox.coordinator !== undefined) watchDecision(context, sandbox, order)
   await sandbox.post?.shut()
   if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
@@ -69,10 +69,9 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const half = requireDump(sandbox, order)
   const { row, draft } = half
   const { run, pid1 } = sandbox
-  const { carried } = inspect(context, sandbox)
   const started = performance.now()
   const running = await context.engine.startDump({
-    pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning,
+    pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
     barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, run.job_id),
   })
   const stat = processStat(running.pid)
@@ -80,19 +79,22 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.fault('dumping')
   half.reached = running.prepared
   half.prepared = await running.prepared
-  half.carried = carried
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.move(row.id, 'prepared')
   context.fault('prepared')
-  assertTreeComplete(sandbox)
+  // Asked anew while the payload is frozen: what came since the preflight is caught before anything is ended.
+  const { processes, carried, obstacles } = inspect(context, sandbox)
+  assertTreeComplete(processes)
+  assertNoObstacles(obstacles.filter(({ kind }) => kind === 'lease'))
+  Object.assign(half, { processes, carried })
   await carryOut(context, sandbox, draft.directory, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
 
 /** All members are frozen: what they have open for writing goes on record. */
 export async function record(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
-  const { draft, carried } = requireDump(sandbox, order)
-  await recordFiles(context, sandbox, draft.directory, carried)
+  const half = requireDump(sandbox, order)
+  half.objects = countObjects(sandbox, half.processes, await recordFiles(context, sandbox, half.draft.directory, half.processes, half.carried))
 }
 
 function bytesBelow(directory: string): number {
@@ -122,7 +124,7 @@ function manifestOf(context: Context, sandbox: Sandbox, order: DumpOrder, cut: R
 
 /** Hashes, flushes, and writes the manifest; the whole checkpoint is published by `publish`. */
 export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder, cut: RunCut): Promise<SealReport> {
-  const { row, draft } = requireDump(sandbox, order)
+  const { row, draft, objects } = requireDump(sandbox, order)
   const { catalogue } = context
   const manifest = manifestOf(context, sandbox, order, cut, await draft.finish())
   const path = draft.seal(manifest)
@@ -130,8 +132,8 @@ export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder,
     catalogue.checkpoints.move(row.id, 'sealed')
     catalogue.checkpoints.setTimes(row.id, { seconds: manifest.seconds })
     catalogue.images.put({ checkpoint_id: row.id, member: manifest.member, path, bytes: manifest.bytes })
-    if (order.keepRunning) return // Beside a payload that runs on a seal takes longer, and nothing waits for it.
-    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes + bytesBeside(context, sandbox), manifest.seconds * 1000)
+    if (order.keepRunning || objects === undefined) return // Beside a payload that runs on a seal takes longer, and nothing waits for it.
+    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes + bytesBeside(context, sandbox), manifest.seconds * 1000, objects)
     catalogue.runs.setHistory(sandbox.run.id, JSON.stringify(manifest.history))
   })
   return { bytes: manifest.bytes, seconds: manifest.seconds, path }

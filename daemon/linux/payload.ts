@@ -13,12 +13,19 @@ export interface OpenFile {
   readonly mountId: number | undefined
   /** Number of the file system's device; 0 when unknown. */
   readonly device: number
+  /** 0 when unknown. */
+  readonly inode: number
   readonly deleted: boolean
+  readonly readable: boolean
   readonly writable: boolean
   readonly append: boolean
+  /** The process holds a lease on it (fcntl F_SETLEASE) by this descriptor: whoever opens the file breaks the lease, with a signal. */
+  readonly leased: boolean
   readonly kind: 'file' | 'directory' | 'fifo' | 'character-device' | 'block-device' | 'other'
   readonly uid: number
   readonly bytes: number
+  /** What it occupies: less than `bytes` with holes. */
+  readonly occupiedBytes: number
 }
 
 /** One process of a sandbox, by the sandbox's own PIDs. */
@@ -33,7 +40,13 @@ export interface PayloadProcess {
   readonly sockets: readonly string[]
   readonly anonymous: readonly string[]
   readonly files: readonly OpenFile[]
+  readonly threads: number
+  readonly mappings: number
+  /** Inodes whose opening or reading inotify or fanotify would tell the process of; 0: of a whole mount or file system. */
+  readonly watched: readonly number[]
 }
+
+type FilesOfProcess = Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'mappings' | 'watched'>
 
 /** The sandbox's own view of its processes: the proc file system its PID 1 mounted. */
 export function sandboxProc(pid1: number): string {
@@ -56,6 +69,10 @@ function openFile(pid: number, link: string, at: string, fd: number | undefined,
     pid,
     fd,
     device: stat.dev,
+    inode: stat.ino,
+    leased: /^lock:\s+\d+: LEASE /m.test(fdinfo ?? ''),
+    readable: (flags & 0o3) !== constants.O_WRONLY,
+    occupiedBytes: stat.blocks * 512,
     append: (flags & constants.O_APPEND) !== 0,
     path: link.endsWith(deletedSuffix) ? link.slice(0, -deletedSuffix.length) : link,
     deleted: link.endsWith(deletedSuffix) || stat.nlink === 0,
@@ -67,11 +84,24 @@ function openFile(pid: number, link: string, at: string, fd: number | undefined,
   }
 }
 
+/** IN_ACCESS, IN_CLOSE_NOWRITE, IN_OPEN; fanotify's events have the same bits. */
+const readingEvents = 0x31
+
+/** @param fdinfo of an inotify or fanotify descriptor: `inotify wd:1 ino:2a sdev:fd00001 mask:fff ...`, `fanotify mnt_id:1c mflags:0 mask:20 ...` */
+export function watchedInodes(fdinfo: string): number[] {
+  return fdinfo.split('\n').flatMap((line) => {
+    const mask = /^(?:inotify|fanotify) .*\bmask:([\da-f]+)/.exec(line)?.[1]
+    if (mask === undefined || (parseInt(mask, 16) & readingEvents) === 0) return []
+    return [parseInt(/ ino:([\da-f]+)/.exec(line)?.[1] ?? '0', 16)]
+  })
+}
+
 /** Descriptors and the working directory; mapped files come from the maps. */
-function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous'> {
+function filesOf(pid: number, proc: string): FilesOfProcess {
   const files: OpenFile[] = []
   const sockets: string[] = []
   const anonymous: string[] = []
+  const watched: number[] = []
   const base = `${proc}/${pid}`
   for (const fd of unlessGone(() => readdirSync(`${base}/fd`)) ?? []) {
     const link = unlessGone(() => readlinkSync(`${base}/fd/${fd}`))
@@ -80,13 +110,17 @@ function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'soc
       const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
       if (file !== undefined) files.push(file)
     } else if (link.startsWith('socket:[')) sockets.push(link.slice(8, -1))
-    else anonymous.push(link)
+    else {
+      anonymous.push(link)
+      if (/^anon_inode:(inotify|\[fanotify\])$/.test(link)) watched.push(...watchedInodes(unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')) ?? ''))
+    }
   }
   const cwd = unlessGone(() => readlinkSync(`${base}/cwd`))
   const cwdFile = cwd === undefined ? undefined : openFile(pid, cwd, `${base}/cwd`, undefined, undefined)
   if (cwdFile !== undefined) files.push(cwdFile)
   const mapped = new Set<string>()
-  for (const line of (unlessGone(() => readFileSync(`${base}/maps`, 'utf8')) ?? '').split('\n')) {
+  const maps = (unlessGone(() => readFileSync(`${base}/maps`, 'utf8')) ?? '').split('\n')
+  for (const line of maps) {
     const match = /^\S+ (\S+) \S+ \S+ (\d+) +(\/.*)$/.exec(line)
     const [, permissions = '', inode, path = ''] = match ?? []
     const writable = permissions.includes('w') && permissions.endsWith('s')
@@ -97,9 +131,10 @@ function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'soc
     const stat = deleted ? undefined : unlessGone(() => statSync(`${base}/root${plain}`))
     files.push({
       pid, fd: undefined, path: plain, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
+      inode: Number(inode), leased: false, readable: true, occupiedBytes: (stat?.blocks ?? 0) * 512,
     })
   }
-  return { files, sockets, anonymous }
+  return { files, sockets, anonymous, watched, mappings: maps.length - 1 }
 }
 
 /** Every process in the sandbox but its PID 1, zombies included. */
@@ -116,7 +151,8 @@ export function payloadProcesses(pid1: number): PayloadProcess[] {
       tracer: Number(status.get('TracerPid') ?? 0),
       residentBytes: statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem'),
       userNamespace: stat.state === 'Z' ? undefined : namespaceOf(pid, 'user', proc),
-      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [] } : filesOf(pid, proc)),
+      threads: Number(status.get('Threads') ?? 1),
+      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [], watched: [], mappings: 0 } : filesOf(pid, proc)),
     }]
   })
 }
@@ -159,8 +195,34 @@ function sharedBytes(pid: number, proc: string): number {
 function memoryBytes(pid: number, proc: string): number {
   const status = processStatus(pid, proc)
   if (status === undefined) return 0
-  const own = statusBytes(status, 'RssAnon') + statusBytes(status, 'VmSwap')
+  const own = statusBytes(status, 'RssAnon') + statusBytes(status, 'VmSwap') + statusBytes(status, 'HugetlbPages')
   return statusBytes(status, 'RssShmem') === 0 ? own : own + sharedBytes(pid, proc)
+}
+
+/** The file systems of the private trees, where they are tmpfs: what is deleted there is counted with them. */
+async function countedDevices(pid1: number): Promise<ReadonlySet<number>> {
+  const devices = await Promise.all(carriedTrees.map(async (tree) => {
+    const path = `/proc/${pid1}/root${tree}`
+    const found = await statfs(path).catch(() => undefined)
+    return found?.type === tmpfsMagic ? [statSync(path).dev] : []
+  }))
+  return new Set(devices.flat())
+}
+
+/**
+ * Deleted files that are open: CRIU puts what they hold into the image (`--ghost-limit`). Memory files (memfd) are counted as memory
+ * where a process has them mapped.
+ */
+export async function ghostBytes(pid1: number, processes: readonly PayloadProcess[]): Promise<number> {
+  const files = processes.flatMap((process) => process.files)
+  const ghosts = files.filter((file) => file.deleted && file.kind === 'file' && file.fd !== undefined)
+  if (ghosts.length === 0) return 0
+  const counted = await countedDevices(pid1)
+  const mapped = new Set(files.filter((file) => file.fd === undefined && file.path.startsWith('/memfd:')).map((file) => file.inode))
+  const sizes = new Map(ghosts
+    .filter((file) => !counted.has(file.device) && !(file.path.startsWith('/memfd:') && mapped.has(file.inode)))
+    .map((file) => [`${file.device}:${file.inode}`, file.occupiedBytes]))
+  return [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0)
 }
 
 /** What a checkpoint must write: anonymous and shared memory, and the private /tmp and /dev/shm. */
@@ -178,4 +240,12 @@ export async function payloadBytes(pid1: number): Promise<number> {
 export function nodePids(pid1: number): number[] {
   const own = namespaceOf(pid1, 'pid')
   return own === undefined ? [] : listPids().filter((pid) => pid !== pid1 && namespaceOf(pid, 'pid') === own)
+}
+
+/** The node's PIDs of the sandbox's processes, by the sandbox's own. */
+export function nodePidByOwn(pid1: number): ReadonlyMap<number, number> {
+  return new Map(nodePids(pid1).flatMap((pid) => {
+    const own = processStatus(pid)?.get('NSpid')?.split(/\s+/).at(-1)
+    return own === undefined ? [] : [[Number(own), pid] as const]
+  }))
 }
