@@ -24,11 +24,14 @@ export function asUser(context: Context, sandbox: Sandbox, capability?: string):
   return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', ...sets, '--']
 }
 
-/** @param runAs what stands before tar: nothing, or asUser() */
+/**
+ * Access times stay as they are.
+ * @param runAs what stands before tar: nothing, or asUser()
+ */
 async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly string[], runAs: readonly string[] = []): Promise<void> {
   try {
     await context.commands.run(
-      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
+      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--atime-preserve=system', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
       { input: paths.join('\0'), outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {

@@ -6,7 +6,7 @@ import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
 import { emptyBook } from '../core/launch-book.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { processStat } from '../linux/processes.ts'
-import { rootAlive } from '../linux/payload.ts'
+import { rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './observe.ts'
@@ -87,6 +87,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   assertTreeComplete(processes)
   assertNoObstacles(obstacles.filter(({ kind }) => kind === 'lease'))
   Object.assign(half, { processes, carried })
+  if (order.keepRunning) tellWatchers(context, sandbox, processes)
   await carryOut(context, sandbox, draft.directory, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
@@ -95,6 +96,14 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
 export async function record(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
   const half = requireDump(sandbox, order)
   half.objects = countObjects(sandbox, half.processes, await recordFiles(context, sandbox, half.draft.directory, half.processes, half.carried))
+}
+
+/** What the payload will see of a checkpoint that it survives (docs/reference/visible.md) is said once in a run. */
+function tellWatchers(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): void {
+  const { events } = context.catalogue
+  if (!watchesTrees(sandbox.pid1, processes) || events.ofRun(sandbox.run.id).some(({ kind }) => kind === 'watched')) return
+  events.add(sandbox.run.id, Date.now(), 'watched', {})
+  sandbox.link?.send('say', { text: 'the job watches files in /tmp or /dev/shm for being opened or read (inotify, fanotify): a checkpoint that it survives reads them, and it will see that' })
 }
 
 function bytesBelow(directory: string): number {

@@ -95,7 +95,7 @@ async function order(context: Context, sandbox: Sandbox, orders: readonly Order[
  * a watch are not always those of stat(2).
  */
 function noticer(sandbox: Sandbox, processes: readonly PayloadProcess[]): (file: OpenFile) => boolean {
-  const watched = new Set(processes.flatMap((process) => process.watched))
+  const watched = new Set(processes.flatMap((process) => process.watched.map(({ inode }) => inode)))
   const leased = new Set(processes.flatMap((process) => process.files.filter((file) => file.leased).map((file) => file.path)))
   const parents = new Map<string, number | undefined>()
   const parentOf = (path: string): number => {

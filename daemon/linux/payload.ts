@@ -42,8 +42,15 @@ export interface PayloadProcess {
   readonly files: readonly OpenFile[]
   readonly threads: number
   readonly mappings: number
-  /** Inodes whose opening or reading inotify or fanotify would tell the process of; 0: of a whole mount or file system. */
-  readonly watched: readonly number[]
+  /** Files and directories whose opening or reading inotify or fanotify would tell the process of. */
+  readonly watched: readonly Watched[]
+}
+
+export interface Watched {
+  /** 0: of a whole mount or file system. */
+  readonly inode: number
+  /** As the kernel numbers it (MKDEV); undefined for a whole mount. */
+  readonly device: number | undefined
 }
 
 type FilesOfProcess = Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'mappings' | 'watched'>
@@ -88,12 +95,27 @@ function openFile(pid: number, link: string, at: string, fd: number | undefined,
 const readingEvents = 0x31
 
 /** @param fdinfo of an inotify or fanotify descriptor: `inotify wd:1 ino:2a sdev:fd00001 mask:fff ...`, `fanotify mnt_id:1c mflags:0 mask:20 ...` */
-export function watchedInodes(fdinfo: string): number[] {
+export function watchedFiles(fdinfo: string): Watched[] {
   return fdinfo.split('\n').flatMap((line) => {
     const mask = /^(?:inotify|fanotify) .*\bmask:([\da-f]+)/.exec(line)?.[1]
     if (mask === undefined || (parseInt(mask, 16) & readingEvents) === 0) return []
-    return [parseInt(/ ino:([\da-f]+)/.exec(line)?.[1] ?? '0', 16)]
+    const device = / sdev:([\da-f]+)/.exec(line)?.[1]
+    return [{ inode: parseInt(/ ino:([\da-f]+)/.exec(line)?.[1] ?? '0', 16), device: device === undefined ? undefined : parseInt(device, 16) }]
   })
+}
+
+/** A device as the kernel numbers it. @param device as stat(2) does */
+function kernelDevice(device: number): number {
+  const [major, minor] = [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)]
+  return major * 2 ** 20 + minor
+}
+
+/** Whether a process watches anything on the file systems of the private trees for being opened or read. */
+export function watchesTrees(pid1: number, processes: readonly PayloadProcess[]): boolean {
+  const watched = processes.flatMap((process) => process.watched)
+  if (watched.length === 0) return false
+  const devices = new Set(carriedTrees.map((tree) => unlessGone(() => statSync(`/proc/${pid1}/root${tree}`))).flatMap((stat) => (stat === undefined ? [] : [kernelDevice(stat.dev)])))
+  return watched.some(({ device }) => device === undefined || devices.has(device))
 }
 
 /** Descriptors and the working directory; mapped files come from the maps. */
@@ -101,7 +123,7 @@ function filesOf(pid: number, proc: string): FilesOfProcess {
   const files: OpenFile[] = []
   const sockets: string[] = []
   const anonymous: string[] = []
-  const watched: number[] = []
+  const watched: Watched[] = []
   const base = `${proc}/${pid}`
   for (const fd of unlessGone(() => readdirSync(`${base}/fd`)) ?? []) {
     const link = unlessGone(() => readlinkSync(`${base}/fd/${fd}`))
@@ -112,7 +134,7 @@ function filesOf(pid: number, proc: string): FilesOfProcess {
     } else if (link.startsWith('socket:[')) sockets.push(link.slice(8, -1))
     else {
       anonymous.push(link)
-      if (/^anon_inode:(inotify|\[fanotify\])$/.test(link)) watched.push(...watchedInodes(unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')) ?? ''))
+      if (/^anon_inode:(inotify|\[fanotify\])$/.test(link)) watched.push(...watchedFiles(unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')) ?? ''))
     }
   }
   const cwd = unlessGone(() => readlinkSync(`${base}/cwd`))
