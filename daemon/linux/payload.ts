@@ -1,4 +1,4 @@
-import { constants, readFileSync, readdirSync, readlinkSync, statSync, type Dirent } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, readSync, readdirSync, readlinkSync, statSync, type Dirent } from 'node:fs'
 import { lstat, readdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { carriedTrees } from '../core/file-places.ts'
@@ -118,6 +118,19 @@ export function watchesTrees(pid1: number, processes: readonly PayloadProcess[])
   return watched.some(({ device }) => device === undefined || devices.has(device))
 }
 
+const fdinfoBuffer = Buffer.allocUnsafe(64 * 1024)
+
+/** What the kernel says of a descriptor; a process may have thousands, so in as few calls as can be. Cut off beyond 64 KiB. */
+function readFdinfo(path: string): string | undefined {
+  const fd = unlessGone(() => openSync(path, 'r'))
+  if (fd === undefined) return undefined
+  try {
+    return fdinfoBuffer.toString('latin1', 0, unlessGone(() => readSync(fd, fdinfoBuffer, 0, fdinfoBuffer.length, 0)) ?? 0)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Descriptors and the working directory; mapped files come from the maps. */
 function filesOf(pid: number, proc: string): FilesOfProcess {
   const files: OpenFile[] = []
@@ -129,7 +142,7 @@ function filesOf(pid: number, proc: string): FilesOfProcess {
     const link = unlessGone(() => readlinkSync(`${base}/fd/${fd}`))
     if (link === undefined) continue
     if (link.startsWith('/')) {
-      const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
+      const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), readFdinfo(`${base}/fdinfo/${fd}`))
       if (file !== undefined) files.push(file)
     } else if (link.startsWith('socket:[')) sockets.push(link.slice(8, -1))
     else {

@@ -40,12 +40,12 @@ static off_t packed; /* where the next file begins in the pack */
 static void use_ptrace_capability(bool use)
 {
     struct { unsigned version; int pid; } header = {CAP_VERSION, 0};
-    struct { unsigned effective, permitted, inheritable; } sets[2];
-    if (syscall(SYS_capget, &header, sets) != 0)
+    static struct { unsigned effective, permitted, inheritable; } sets[2];
+    if (sets[0].permitted == 0 && syscall(SYS_capget, &header, sets) != 0)
         return;
     sets[0].effective = use ? sets[0].permitted & 1u << CAP_SYS_PTRACE : 0;
     sets[1].effective = 0;
-    if (syscall(SYS_capset, &header, sets) != 0)
+    if (sets[0].permitted != 0 && syscall(SYS_capset, &header, sets) != 0)
         _exit(1);
 }
 
@@ -164,18 +164,6 @@ static int open_named(const char *source, const char *path)
     return fd;
 }
 
-/* With a content to read, the payload's own descriptor serves where it is one for reading and the file system has mappings. */
-static bool is_readable(int fd, off_t size)
-{
-    if (size == 0)
-        return true;
-    void *map = map_unseen(fd, 0, 1);
-    if (map == MAP_FAILED)
-        return false;
-    munmap(map, 1);
-    return true;
-}
-
 static void save(int fd, const char *source, const char *path, int clone, const char *how)
 {
     struct stat file, named;
@@ -189,7 +177,7 @@ static void save(int fd, const char *source, const char *path, int clone, const 
     }
     const char *taken = "unseen";
     off_t offset = packed;
-    if (strpbrk(how, "rc") == NULL || is_readable(fd, file.st_size))
+    if (strpbrk(how, "rc") == NULL || file.st_size == 0 || (fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY)
         taken = take(fd, clone, file.st_size, how);
     else if (*source != '\0') {
         int own = open_named(source, path);
@@ -213,9 +201,13 @@ static void save(int fd, const char *source, const char *path, int clone, const 
  */
 void files_save(int pid, int descriptor, const char *source, const char *path, int clone, const char *how)
 {
+    static bool begun;
     struct stat written;
-    use_ptrace_capability(false);
-    packed = fstat(PACK, &written) == 0 ? written.st_size : 0;
+    if (!begun) {
+        use_ptrace_capability(false);
+        packed = fstat(PACK, &written) == 0 ? written.st_size : 0;
+        begun = true;
+    }
     int fd = pid > 0 ? duplicate(pid, descriptor) : -1;
     if (fd < 0 && *source != '\0')
         fd = open_named(source, path);
