@@ -17,16 +17,23 @@ export function inMounts(context: Context, sandbox: Sandbox): [string, ...string
   return [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--mount', '--wd=/', '--']
 }
 
-/** Without any right of root: paths and archives of user-made content must not lead where only root may go. */
-export function asUser(context: Context, sandbox: Sandbox): string[] {
-  return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--']
+/**
+ * Without any right of root: paths and archives of user-made content must not lead where only root may go.
+ * @param capability one that it has all the same, as setpriv names it
+ */
+export function asUser(context: Context, sandbox: Sandbox, capability?: string): string[] {
+  const sets = capability === undefined ? ['--inh-caps=-all'] : [`--inh-caps=-all,+${capability}`, `--ambient-caps=-all,+${capability}`]
+  return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', ...sets, '--']
 }
 
-/** @param runAs what stands before tar: nothing, or asUser() */
+/**
+ * Access times stay as they are.
+ * @param runAs what stands before tar: nothing, or asUser()
+ */
 async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly Buffer[], runAs: readonly string[] = []): Promise<void> {
   try {
     await context.commands.run(
-      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
+      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--atime-preserve=system', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
       { input: Buffer.concat(paths.flatMap((path) => [path, Buffer.from([0])])), outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {

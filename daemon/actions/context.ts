@@ -8,7 +8,7 @@ import type { PeerDaemons } from '../cluster/peer-daemons.ts'
 import type { Peers } from '../cluster/peers.ts'
 import type { RunNetwork } from '../core/addresses.ts'
 import type { Config } from '../core/config.ts'
-import type { Prediction } from '../core/deadline.ts'
+import type { Objects, Prediction } from '../core/deadline.ts'
 import type { DrainReport } from '../core/drain.ts'
 import type { FaultHook } from '../core/fault-points.ts'
 import type { LaunchBook } from '../core/launch-book.ts'
@@ -18,6 +18,7 @@ import type { RunOptions } from '../core/options.ts'
 import type { FailedSaves } from '../core/save-failure.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import type { SandboxNetwork } from '../linux/network.ts'
+import type { PayloadProcess } from '../linux/payload.ts'
 import type { Users } from '../linux/users.ts'
 import type { GuardLink } from '../sandbox/link.ts'
 import type { PostOffice } from '../sandbox/post-office.ts'
@@ -39,9 +40,13 @@ export interface MemberDump {
   reached: Promise<unknown> | undefined
   /** Set when the engine stands at its barrier. */
   prepared: PreparedDump | undefined
+  /** The payload's processes as they stand frozen, and the files that travel with the image. */
+  processes: readonly PayloadProcess[]
   carried: readonly string[]
   /** Bytes of memory that the payload holds, frozen. */
   memory: number | undefined
+  /** Counted when the open files were put on record. */
+  objects: Objects | undefined
 }
 
 /** A sandbox on this node while it lives. The catalogue has what must outlive the daemon; here is the rest. */
@@ -94,6 +99,8 @@ export interface Sandbox {
   obstacles?: { readonly seen: ReadonlySet<Obstacle['kind']>; readonly told: ReadonlySet<Obstacle['kind']> }
   /** Saves that failed since the last one that did not: of those before the job's end how many and when, and the reasons its owner was told. Only actions/failed-save.ts sets it. */
   failed?: FailedSaves & { readonly told: ReadonlyMap<string, string> }
+  /** The payload would notice that files are opened: it holds leases, or watches. Of the last preflight; only actions/observe.ts sets it. */
+  noticing?: boolean
   /** When Slurm was last asked about the job's end, milliseconds since 1970. */
   askedAt?: number
   /** The next periodic checkpoint, milliseconds since 1970, and whether one is being made. Only actions/schedule.ts sets it. */

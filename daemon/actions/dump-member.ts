@@ -8,10 +8,10 @@ import { StintError, asStintError } from '../core/errors.ts'
 import { cgroupPlaces } from '../linux/cgroups.ts'
 import { memoryInUse } from '../linux/memory-limit.ts'
 import { processStat } from '../linux/processes.ts'
-import { rootAlive } from '../linux/payload.ts'
+import { rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
-import { assertTreeComplete, bytesBeside, inspect } from './observe.ts'
+import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
@@ -59,7 +59,7 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
     catalogue.members.move(sandbox.memberId, 'dumping', startedAt)
     return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
   })
-  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, carried: [], memory: undefined }
+  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, processes: [], carried: [], memory: undefined, objects: undefined }
   if (sandbox.coordinator !== undefined) watchDecision(context, sandbox, order)
   await sandbox.post?.shut()
   if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
@@ -71,10 +71,9 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const half = requireDump(sandbox, order)
   const { row, draft } = half
   const { run, pid1 } = sandbox
-  const { carried } = inspect(context, sandbox)
   const started = performance.now()
   const running = await context.engine.startDump({
-    pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning,
+    pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
     barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, run.job_id),
   })
   const stat = processStat(running.pid)
@@ -82,20 +81,32 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.fault('dumping')
   half.reached = running.prepared
   half.prepared = await running.prepared
-  half.carried = carried
   half.memory = memoryInUse(cgroupPlaces(pid1) ?? [])
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.move(row.id, 'prepared')
   context.fault('prepared')
-  assertTreeComplete(sandbox)
+  // Asked anew while the payload is frozen: what came since the preflight is caught before anything is ended.
+  const { processes, carried, obstacles } = inspect(context, sandbox)
+  assertTreeComplete(processes)
+  assertNoObstacles(obstacles.filter(({ kind }) => kind === 'lease'))
+  Object.assign(half, { processes, carried })
+  if (order.keepRunning) tellWatchers(context, sandbox, processes)
   await carryOut(context, sandbox, draft.directory, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
 
 /** All members are frozen: what they have open for writing goes on record. */
 export async function record(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
-  const { draft, carried } = requireDump(sandbox, order)
-  await recordFiles(context, sandbox, draft.directory, carried)
+  const half = requireDump(sandbox, order)
+  half.objects = countObjects(sandbox, half.processes, await recordFiles(context, sandbox, half.draft.directory, half.processes, half.carried))
+}
+
+/** What the payload will see of a checkpoint that it survives (docs/reference/visible.md) is said once in a run. */
+function tellWatchers(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): void {
+  const { events } = context.catalogue
+  if (!watchesTrees(sandbox.pid1, processes) || events.ofRun(sandbox.run.id).some(({ kind }) => kind === 'watched')) return
+  events.add(sandbox.run.id, Date.now(), 'watched', {})
+  sandbox.link?.send('say', { text: 'the job watches files in /tmp or /dev/shm for being opened or read (inotify, fanotify): a checkpoint that it survives reads them, and it will see that' })
 }
 
 function bytesBelow(directory: string): number {
@@ -125,7 +136,7 @@ function manifestOf(context: Context, sandbox: Sandbox, order: DumpOrder, cut: R
 
 /** Hashes, flushes, and writes the manifest; the whole checkpoint is published by `publish`. */
 export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder, cut: RunCut): Promise<SealReport> {
-  const { row, draft } = requireDump(sandbox, order)
+  const { row, draft, objects } = requireDump(sandbox, order)
   const { catalogue } = context
   const manifest = manifestOf(context, sandbox, order, cut, await draft.finish())
   const path = draft.seal(manifest)
@@ -133,8 +144,8 @@ export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder,
     catalogue.checkpoints.move(row.id, 'sealed')
     catalogue.checkpoints.setTimes(row.id, { seconds: manifest.seconds })
     catalogue.images.put({ checkpoint_id: row.id, member: manifest.member, path, bytes: manifest.bytes })
-    if (order.keepRunning) return // Beside a payload that runs on a seal takes longer, and nothing waits for it.
-    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes + bytesBeside(context, sandbox), manifest.seconds * 1000)
+    if (order.keepRunning || objects === undefined) return // Beside a payload that runs on a seal takes longer, and nothing waits for it.
+    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes + bytesBeside(context, sandbox), manifest.seconds * 1000, objects)
     catalogue.runs.setHistory(sandbox.run.id, JSON.stringify(manifest.history))
   })
   return { bytes: manifest.bytes, seconds: manifest.seconds, path }

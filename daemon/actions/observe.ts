@@ -1,29 +1,47 @@
-import { connectionObstacles, processObstacles, outsideTree, type Obstacle } from '../core/obstacles.ts'
-import { placeOf } from '../core/file-places.ts'
+import { statSync } from 'node:fs'
+import { connectionObstacles, insideTree, leaseObstacles, outsideTree, processObstacles, type Obstacle } from '../core/obstacles.ts'
+import { carriedTrees, isBelowAny, placeOf } from '../core/file-places.ts'
 import { StintError } from '../core/errors.ts'
 import type { MemberObservation } from '../core/member.ts'
 import { clockTime } from '../core/save-failure.ts'
-import { predict, type DeadlineRules, type Prediction } from '../core/deadline.ts'
+import { assumedSeconds, predict, type DeadlineRules, type Objects, type Prediction } from '../core/deadline.ts'
 import { isFrozen } from '../linux/cgroups.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
-import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
+import { ghostBytes, payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { treeObstacles } from './carry.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { fileRules } from './places.ts'
-import { rollbackBytes } from './rollback.ts'
+import { rollbackCost } from './rollback.ts'
 
 export function deadlineRules(context: Context): DeadlineRules {
   const { deadline } = context.config
   return { safety: deadline.safety, marginSeconds: deadline.margin_seconds, assumedBytesPerSecond: deadline.assumed_mb_per_second * 1e6 }
 }
 
+/** @param copies files that are put on record because they are open for writing */
+export function countObjects(sandbox: Sandbox, processes: readonly PayloadProcess[], copies: number): Objects {
+  const payload = insideTree(processes, rootPid)
+  const sum = (count: (process: PayloadProcess) => number): number => payload.reduce((total, process) => total + count(process), 0)
+  return {
+    processes: payload.length, copies, connections: connectionsOf(sandbox.pid1).length,
+    threads: sum((process) => process.threads), mappings: sum((process) => process.mappings),
+    files: sum((process) => process.files.filter((file) => file.fd !== undefined).length + process.sockets.length + process.anonymous.length),
+  }
+}
+
+/** The job script travels with the image. */
+function scriptBytes(sandbox: Sandbox): number {
+  return sandbox.run.script === '' ? 0 : statSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`, { throwIfNoEntry: false })?.size ?? 0
+}
+
 /** Bytes a checkpoint must write now, and how long that should take with what it must only read. */
 async function predictFor(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: { paths: readonly string[]; bytes: number }): Promise<{ bytes: number; prediction: Prediction }> {
-  const files = rollbackBytes(context, sandbox, processes, carried.paths)
-  const bytes = await payloadBytes(sandbox.pid1) + carried.bytes + files.copied
-  return { bytes, prediction: predict(bytes + files.cloned, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
+  const { copied, cloned, files } = rollbackCost(context, sandbox, processes, carried.paths)
+  const bytes = await payloadBytes(sandbox.pid1) + await ghostBytes(sandbox.pid1, processes) + scriptBytes(sandbox) + carried.bytes + copied
+  const objectSeconds = assumedSeconds(countObjects(sandbox, processes, files))
+  return { bytes, prediction: predict(bytes + cloned, objectSeconds, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
 }
 
 function others(context: Context, sandbox: Sandbox): Sandbox[] {
@@ -72,6 +90,8 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
     else if (file.uid === sandbox.run.uid) carried.set(file.path, file)
     else obstacles.push({ kind: 'node-local-file', message: `${file.path} is open (PID ${file.pid}) and exists on ${context.node} only`, remedy: 'Keep the job\'s files on the shared file system, or ask your admin to list the directory under files.shared_paths.' })
   }
+  const isPacked = (path: string): boolean => carried.has(path) || isBelowAny(path, carriedTrees)
+  obstacles.push(...leaseObstacles(processes.flatMap((p) => p.files), isPacked))
   const carriedBytes = [...carried.values()].reduce((sum, file) => sum + (file.kind === 'file' ? file.bytes : 0), 0)
   if (carriedBytes > context.config.files.carry_limit_mb * 1e6) {
     obstacles.push({ kind: 'carry-limit', message: `open files that must travel with the image hold ${Math.round(carriedBytes / 1e6)} MB, more than files.carry_limit_mb`, remedy: 'Keep large files on the shared file system.' })
@@ -84,7 +104,7 @@ export function inspect(context: Context, sandbox: Sandbox): { processes: Payloa
   const processes = payloadProcesses(sandbox.pid1)
   const own = namespaceOf(sandbox.pid1, 'user') ?? ''
   const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address
-  const files = judgeFiles(context, sandbox, processes)
+  const files = judgeFiles(context, sandbox, insideTree(processes, rootPid))
   const obstacles = [
     ...processObstacles(processes, rootPid, own),
     ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
@@ -99,6 +119,7 @@ const directoriesLookedAt = 2000
 /** The preflight: found before anything is frozen. */
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
   const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
+  sandbox.noticing = processes.some((one) => one.watched.length > 0 || one.files.some((file) => file.leased))
   const [{ bytes, prediction }, ofTrees] = await Promise.all([predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt)])
   return { obstacles: [...obstacles, ...ofTrees], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
@@ -136,8 +157,8 @@ export function assertNoObstacles(obstacles: readonly Obstacle[]): void {
   throw new StintError('E_PREFLIGHT', `${first.message}${more}`, { hint: first.remedy, details: { obstacles } })
 }
 
-/** Asked once more while the payload is frozen: a process that came since is caught before anything is ended. */
-export function assertTreeComplete(sandbox: Sandbox): void {
-  const lost = outsideTree(payloadProcesses(sandbox.pid1), rootPid)[0]
+/** @param processes those of the sandbox while the payload is frozen @throws StintError E_PREFLIGHT */
+export function assertTreeComplete(processes: readonly PayloadProcess[]): void {
+  const lost = outsideTree(processes, rootPid)[0]
   if (lost !== undefined) throw new StintError('E_PREFLIGHT', `${lost.comm} (PID ${lost.pid} in the sandbox) left the job's process tree during the dump`)
 }

@@ -1,4 +1,4 @@
-import type { Measurement } from '../core/deadline.ts'
+import { assumedSeconds, objectKinds, type Measurement, type Objects } from '../core/deadline.ts'
 import type { Connection } from './database.ts'
 
 export interface Image {
@@ -58,16 +58,18 @@ export class Throughput {
     this.#db = db
   }
 
-  record(store: string, at: number, bytes: number, ms: number): void {
+  record(store: string, at: number, bytes: number, ms: number, objects: Objects): void {
     if (ms <= 0) return
-    this.#db.prepare('INSERT INTO throughput (store, at, bytes, ms) VALUES (?, ?, ?, ?)').run(store, at, bytes, Math.round(ms))
+    const columns = ['store', 'at', 'bytes', 'ms', ...objectKinds]
+    this.#db.prepare(`INSERT INTO throughput (${columns.join(', ')}) VALUES (${columns.map((name) => `@${name}`).join(', ')})`)
+      .run({ store, at, bytes, ms: Math.round(ms), ...objects })
   }
 
   /** The last 40, newest first. */
   recent(store: string): Measurement[] {
     return this.#db
-      .prepare<[string], { bytes: number; ms: number }>('SELECT bytes, ms FROM throughput WHERE store = ? ORDER BY id DESC LIMIT 40')
+      .prepare<[string], { bytes: number; ms: number } & Objects>(`SELECT bytes, ms, ${objectKinds.join(', ')} FROM throughput WHERE store = ? ORDER BY id DESC LIMIT 40`)
       .all(store)
-      .map((row) => ({ bytes: row.bytes, seconds: row.ms / 1000 }))
+      .map(({ bytes, ms, ...objects }) => ({ bytes, seconds: ms / 1000, objectSeconds: assumedSeconds(objects) }))
   }
 }

@@ -12,7 +12,7 @@ const kernelTypes = new Set(['proc', 'sysfs', 'devpts', 'devtmpfs', 'cgroup', 'c
 /** Trees that are the sandbox's own and travel with every image. */
 export const carriedTrees = ['/tmp', '/dev/shm'] as const
 
-function isBelowAny(path: string, directories: readonly string[]): boolean {
+export function isBelowAny(path: string, directories: readonly string[]): boolean {
   return directories.some((directory) => path === directory || path.startsWith(`${directory}/`))
 }
 

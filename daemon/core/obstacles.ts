@@ -1,7 +1,7 @@
 /** What stands in the way of a checkpoint, in words for the job's owner. */
 export interface Obstacle {
   readonly kind:
-    | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'device' | 'node-local-file' | 'carry-limit'
+    | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'device' | 'node-local-file' | 'carry-limit' | 'lease'
     | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running' | 'overlong-path'
   readonly message: string
   readonly remedy: string
@@ -95,5 +95,37 @@ export function connectionObstacles(
     }
     if (net === 'private') return []
     return [{ kind: 'outside-connection', message: `${name(owner)} is connected to ${peer} over the node's own network`, remedy: 'Submit without net=host, or close the connection first.' }]
+  })
+}
+
+/** An open or mapped file, as far as leases matter. */
+export interface LeasableFile {
+  readonly pid: number
+  readonly path: string
+  /** Missing for mapped files and the working directory. */
+  readonly fd: number | undefined
+  readonly leased: boolean
+  readonly deleted: boolean
+}
+
+/**
+ * Leases (fcntl F_SETLEASE) on files that have to be opened for a checkpoint: that breaks the lease, by a signal that ends most
+ * programs, and waits for its holder, who is frozen. CRIU opens what is mapped or deleted, tar what travels with the image.
+ * @param travels whether a file is packed into the image by its name
+ */
+export function leaseObstacles(files: readonly LeasableFile[], travels: (path: string) => boolean): Obstacle[] {
+  const mapped = new Set(files.filter((file) => file.fd === undefined).map((file) => file.path))
+  const why = ({ path, deleted }: LeasableFile): string | undefined => {
+    if (deleted) return 'is deleted'
+    if (mapped.has(path)) return 'is mapped'
+    return travels(path) ? 'must travel with the image' : undefined
+  }
+  return files.filter((file) => file.leased).flatMap((file) => {
+    const reason = why(file)
+    if (reason === undefined) return []
+    return [{
+      kind: 'lease' as const, message: `PID ${file.pid} holds a lease on ${file.path}, which ${reason}: reading it would break the lease`,
+      remedy: 'Give up the lease (fcntl F_SETLEASE with F_UNLCK) before the job is saved, or keep the file on the shared file system, not mapped and not deleted.',
+    }]
   })
 }

@@ -19,18 +19,27 @@ export interface WritableFile {
   readonly bytes: number
   /** On the image store's own file system, and that can share blocks between files. */
   readonly clonable: boolean
+  /** Its content can be read by this descriptor. */
+  readonly readable: boolean
+  /** The payload would notice that the file is opened: it holds a lease on it, or watches it. */
+  readonly noticed: boolean
 }
 
 /** What is to be recorded of one file. */
 export interface SaveStep {
   readonly path: string
-  /** Where the content is read. */
-  readonly source: string
+  /** The descriptor by which it is read. */
+  readonly holder: { readonly pid: number; readonly fd: number } | undefined
+  /** What is opened where that does not serve; undefined: nothing may be. */
+  readonly source: string | undefined
   readonly bytes: number
   readonly append: boolean
   readonly clone: boolean
   readonly copy: boolean
 }
+
+/** A file below this is rather copied than cloned: each clone is a file of the image, with a checksum and a flush of its own. Bytes. */
+const leastCloneBytes = 1e6
 
 /** Logs up to this total are copied, too, so that one that is deleted later comes back; the others are only cut. Bytes. */
 const appendCopyBytes = 16e6
@@ -47,18 +56,18 @@ export function isExcluded(path: string, patterns: string): boolean {
   return patterns.split(':').some((pattern) => pattern !== '' && globExpression(pattern).test(pattern.includes('/') ? path : name))
 }
 
-/** Every path once: open for appending only if everything that has it open is. */
-function merge(files: readonly WritableFile[]): (Omit<SaveStep, 'copy'> & { clone: boolean })[] {
-  const merged = new Map<string, Omit<SaveStep, 'copy'>>()
-  for (const file of files) {
-    const before = merged.get(file.path)
-    const source = file.fd === undefined ? file.path : `/proc/${file.pid}/fd/${file.fd}`
-    merged.set(file.path, {
-      path: file.path, source: before?.source.startsWith('/proc/') === true ? before.source : source, bytes: file.bytes,
-      append: file.append && (before?.append ?? true), clone: file.clonable,
-    })
-  }
-  return [...merged.values()]
+/** Every path once, by the descriptor that tells most: open for appending only if everything that has it open is. */
+function merge(files: readonly WritableFile[]): Omit<SaveStep, 'copy'>[] {
+  return [...Map.groupBy(files, (file) => file.path)].map(([path, opened]) => {
+    const best = opened.find((file) => file.fd !== undefined && file.readable) ?? opened.find((file) => file.fd !== undefined)
+    const holder = best?.fd === undefined ? undefined : { pid: best.pid, fd: best.fd }
+    const source = holder === undefined ? path : `/proc/${holder.pid}/fd/${holder.fd}`
+    const last = opened.at(-1)
+    return {
+      path, holder, source: opened.some((file) => file.noticed) ? undefined : source, bytes: last?.bytes ?? 0,
+      append: opened.every((file) => file.append), clone: last?.clonable === true && last.bytes >= leastCloneBytes,
+    }
+  })
 }
 
 /**
@@ -77,11 +86,14 @@ export function planSave(files: readonly WritableFile[], patterns: string, limit
   return merge(files.filter((file) => !isExcluded(file.path, patterns))).toSorted((a, b) => Number(a.append) - Number(b.append) || a.bytes - b.bytes).map(plan)
 }
 
-/** Bytes that a plan adds to what a checkpoint must write or, for clones, read for their checksums. */
-export function plannedBytes(plan: readonly SaveStep[]): { copied: number; cloned: number } {
+/** Bytes that a plan adds to what a checkpoint must write or, for clones, read for their checksums; and how many files it reads. */
+export function plannedCost(plan: readonly SaveStep[]): { copied: number; cloned: number; files: number } {
   const sum = (steps: readonly SaveStep[]): number => steps.reduce((bytes, step) => bytes + step.bytes, 0)
-  return { copied: sum(plan.filter((step) => step.copy && !step.clone)), cloned: sum(plan.filter((step) => step.clone)) }
+  return { copied: sum(plan.filter((step) => step.copy && !step.clone)), cloned: sum(plan.filter((step) => step.clone)), files: plan.length }
 }
+
+/** Of the file of an image that has the contents of many, one behind the other. */
+export const packName = 'pack'
 
 const RecordedFile = Type.Object({
   path: Type.String(),
@@ -94,8 +106,10 @@ const RecordedFile = Type.Object({
   append: Type.Boolean(),
   /** Standard output or error of the job: Slurm and Stint write to it, too. */
   output: Type.Boolean(),
-  /** Name of its content in the image; null when there is only what is said here. */
-  content: Type.Union([Type.Null(), Type.String({ pattern: '^\\d+$' })]),
+  /** Name of the file of the image that has its content; null when there is only what is said here. */
+  content: Type.Union([Type.Null(), Type.String({ pattern: `^(\\d+|${packName})$` })]),
+  /** Where in that its content begins, bytes; missing in images from before contents were packed: 0. */
+  offset: Type.Optional(Type.Integer({ minimum: 0 })),
 })
 
 /** Beside the contents in an image. */
@@ -131,9 +145,9 @@ export type RollbackStep =
   /** @property unsure written in place without a copy: the size comes back, the content perhaps not */
   | { readonly kind: 'cut'; readonly unsure: boolean }
   | { readonly kind: 'unsure' }
-  | { readonly kind: 'rewrite'; readonly content: string }
+  | { readonly kind: 'rewrite'; readonly content: string; readonly offset: number }
   /** Under its name, as a new file. */
-  | { readonly kind: 'create'; readonly content: string }
+  | { readonly kind: 'create'; readonly content: string; readonly offset: number }
   | { readonly kind: 'impossible'; readonly why: string }
 
 /** A file of which only the size is known. */
@@ -150,14 +164,15 @@ function planWithoutContent(file: RecordedFile, seen: Extract<Seen, { kind: 'fil
  * mapping do not always change them. A file that has taken the recorded one's place keeps its content under its other names.
  */
 export function planRollback(file: RecordedFile, seen: Seen): RollbackStep {
+  const { content, offset = 0 } = file
   switch (seen.kind) {
     case 'failed': return { kind: 'impossible', why: seen.why }
     case 'other': return { kind: 'impossible', why: 'it is no regular file any more' }
-    case 'missing': return file.content === null ? { kind: 'impossible', why: 'it was deleted, and the image has no copy' } : { kind: 'create', content: file.content }
+    case 'missing': return content === null ? { kind: 'impossible', why: 'it was deleted, and the image has no copy' } : { kind: 'create', content, offset }
     case 'file':
       if (file.append && seen.inode === file.inode && seen.bytes >= file.bytes) return seen.bytes === file.bytes ? { kind: 'keep' } : { kind: 'cut', unsure: false }
-      if (file.content === null) return planWithoutContent(file, seen)
-      return seen.inode === file.inode ? { kind: 'rewrite', content: file.content } : { kind: 'create', content: file.content }
+      if (content === null) return planWithoutContent(file, seen)
+      return { kind: seen.inode === file.inode ? 'rewrite' : 'create', content, offset }
   }
 }
 

@@ -17,6 +17,8 @@ export interface CommandOptions {
   /** Open files that the program gets as its descriptors from 3 on. */
   readonly descriptors?: readonly number[]
   readonly env?: Readonly<Record<string, string>>
+  /** Bound on what it may say, bytes; default 4 MiB. The command is killed then. */
+  readonly maxOutputBytes?: number
   /** Default 15 s. The command is killed then. */
   readonly timeoutSeconds?: number
   readonly signal?: AbortSignal
@@ -59,7 +61,7 @@ export class CommandRunner {
       timeout: (options.timeoutSeconds ?? 15) * 1000,
       killSignal: 'SIGKILL',
       ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
-      maxBuffer: 4 * 2 ** 20,
+      maxBuffer: options.maxOutputBytes ?? 4 * 2 ** 20,
       reject: false,
       stripFinalNewline: true,
       // execa takes any number; its types know one digit.

@@ -1,4 +1,4 @@
-import { constants, readFileSync, readdirSync, readlinkSync, statSync, type Dirent, type Stats } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, readSync, readdirSync, readlinkSync, statSync, type Dirent, type Stats } from 'node:fs'
 import { lstat, readdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import { carriedTrees } from '../core/file-places.ts'
@@ -14,12 +14,19 @@ export interface OpenFile {
   readonly mountId: number | undefined
   /** Number of the file system's device; 0 when unknown. */
   readonly device: number
+  /** 0 when unknown. */
+  readonly inode: number
   readonly deleted: boolean
+  readonly readable: boolean
   readonly writable: boolean
   readonly append: boolean
+  /** The process holds a lease on it (fcntl F_SETLEASE) by this descriptor: whoever opens the file breaks the lease, with a signal. */
+  readonly leased: boolean
   readonly kind: 'file' | 'directory' | 'fifo' | 'character-device' | 'block-device' | 'other'
   readonly uid: number
   readonly bytes: number
+  /** What it occupies: less than `bytes` with holes. */
+  readonly occupiedBytes: number
 }
 
 /** One process of a sandbox, by the sandbox's own PIDs. */
@@ -36,7 +43,20 @@ export interface PayloadProcess {
   readonly files: readonly OpenFile[]
   /** What it holds at a path that is longer than the kernel tells (PATH_MAX), such as `its working directory`. */
   readonly overlong: readonly string[]
+  readonly threads: number
+  readonly mappings: number
+  /** Files and directories whose opening or reading inotify or fanotify would tell the process of. */
+  readonly watched: readonly Watched[]
 }
+
+export interface Watched {
+  /** 0: of a whole mount or file system. */
+  readonly inode: number
+  /** As the kernel numbers it (MKDEV); undefined for a whole mount. */
+  readonly device: number | undefined
+}
+
+type FilesOfProcess = Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'overlong' | 'mappings' | 'watched'>
 
 /** The sandbox's own view of its processes: the proc file system its PID 1 mounted. */
 export function sandboxProc(pid1: number): string {
@@ -59,6 +79,10 @@ function openFile(pid: number, link: string, at: string, fd: number | undefined,
     pid,
     fd,
     device: stat.dev,
+    inode: stat.ino,
+    leased: /^lock:\s+\d+: LEASE /m.test(fdinfo ?? ''),
+    readable: (flags & 0o3) !== constants.O_WRONLY,
+    occupiedBytes: stat.blocks * 512,
     append: (flags & constants.O_APPEND) !== 0,
     path: link.endsWith(deletedSuffix) ? link.slice(0, -deletedSuffix.length) : link,
     deleted: link.endsWith(deletedSuffix) || stat.nlink === 0,
@@ -88,28 +112,73 @@ function mappedStat(root: string, path: string): { path: string; stat: Stats | u
   return stat !== undefined || plain === path ? { path, stat } : { path: plain, stat: unlessGone(() => statSync(`${root}${plain}`)) }
 }
 
+/** IN_ACCESS, IN_CLOSE_NOWRITE, IN_OPEN; fanotify's events have the same bits. */
+const readingEvents = 0x31
+
+/** @param fdinfo of an inotify or fanotify descriptor: `inotify wd:1 ino:2a sdev:fd00001 mask:fff ...`, `fanotify mnt_id:1c mflags:0 mask:20 ...` */
+export function watchedFiles(fdinfo: string): Watched[] {
+  return fdinfo.split('\n').flatMap((line) => {
+    const mask = /^(?:inotify|fanotify) .*\bmask:([\da-f]+)/.exec(line)?.[1]
+    if (mask === undefined || (parseInt(mask, 16) & readingEvents) === 0) return []
+    const device = / sdev:([\da-f]+)/.exec(line)?.[1]
+    return [{ inode: parseInt(/ ino:([\da-f]+)/.exec(line)?.[1] ?? '0', 16), device: device === undefined ? undefined : parseInt(device, 16) }]
+  })
+}
+
+/** A device as the kernel numbers it. @param device as stat(2) does */
+function kernelDevice(device: number): number {
+  const [major, minor] = [(device >>> 8) & 0xfff, (device & 0xff) | ((device >>> 12) & 0xfff00)]
+  return major * 2 ** 20 + minor
+}
+
+/** Whether a process watches anything on the file systems of the private trees for being opened or read. */
+export function watchesTrees(pid1: number, processes: readonly PayloadProcess[]): boolean {
+  const watched = processes.flatMap((process) => process.watched)
+  if (watched.length === 0) return false
+  const devices = new Set(carriedTrees.map((tree) => unlessGone(() => statSync(`/proc/${pid1}/root${tree}`))).flatMap((stat) => (stat === undefined ? [] : [kernelDevice(stat.dev)])))
+  return watched.some(({ device }) => device === undefined || devices.has(device))
+}
+
+const fdinfoBuffer = Buffer.allocUnsafe(64 * 1024)
+
+/** What the kernel says of a descriptor; a process may have thousands, so in as few calls as can be. Cut off beyond 64 KiB. */
+function readFdinfo(path: string): string | undefined {
+  const fd = unlessGone(() => openSync(path, 'r'))
+  if (fd === undefined) return undefined
+  try {
+    return fdinfoBuffer.toString('latin1', 0, unlessGone(() => readSync(fd, fdinfoBuffer, 0, fdinfoBuffer.length, 0)) ?? 0)
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Descriptors and the working directory; mapped files come from the maps. */
-function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'overlong'> {
+function filesOf(pid: number, proc: string): FilesOfProcess {
   const overlong: string[] = []
   const files: OpenFile[] = []
   const sockets: string[] = []
   const anonymous: string[] = []
+  const watched: Watched[] = []
   const base = `${proc}/${pid}`
   for (const fd of unlessGone(() => readdirSync(`${base}/fd`)) ?? []) {
     const link = unlessOverlong(() => readlinkSync(`${base}/fd/${fd}`), () => { overlong.push(`its descriptor ${fd}`) })
     if (link === undefined) continue
     if (link.startsWith('/')) {
-      const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
+      const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), readFdinfo(`${base}/fdinfo/${fd}`))
       if (file !== undefined) files.push(file)
     } else if (link.startsWith('socket:[')) sockets.push(link.slice(8, -1))
-    else anonymous.push(link)
+    else {
+      anonymous.push(link)
+      if (/^anon_inode:(inotify|\[fanotify\])$/.test(link)) watched.push(...watchedFiles(unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')) ?? ''))
+    }
   }
   unlessOverlong(() => readlinkSync(`${base}/exe`), () => { overlong.push('its program') })
   const cwd = unlessOverlong(() => readlinkSync(`${base}/cwd`), () => { overlong.push('its working directory') })
   const cwdFile = cwd === undefined ? undefined : openFile(pid, cwd, `${base}/cwd`, undefined, undefined)
   if (cwdFile !== undefined) files.push(cwdFile)
   const mapped = new Set<string>()
-  for (const line of (unlessGone(() => readFileSync(`${base}/maps`, 'utf8')) ?? '').split('\n')) {
+  const maps = (unlessGone(() => readFileSync(`${base}/maps`, 'utf8')) ?? '').split('\n')
+  for (const line of maps) {
     const match = /^\S+ (\S+) \S+ \S+ (\d+) +(\/.*)$/.exec(line)
     const [, permissions = '', inode, path = ''] = match ?? []
     const writable = permissions.includes('w') && permissions.endsWith('s')
@@ -121,9 +190,10 @@ function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'soc
     const stat = found?.stat
     files.push({
       pid, fd: undefined, path: found?.path ?? named, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
+      inode: Number(inode), leased: false, readable: true, occupiedBytes: (stat?.blocks ?? 0) * 512,
     })
   }
-  return { files, sockets, anonymous, overlong }
+  return { files, sockets, anonymous, overlong, watched, mappings: maps.length - 1 }
 }
 
 /** Every process in the sandbox but its PID 1, zombies included. */
@@ -140,7 +210,8 @@ export function payloadProcesses(pid1: number): PayloadProcess[] {
       tracer: Number(status.get('TracerPid') ?? 0),
       residentBytes: statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem'),
       userNamespace: stat.state === 'Z' ? undefined : namespaceOf(pid, 'user', proc),
-      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [], overlong: [] } : filesOf(pid, proc)),
+      threads: Number(status.get('Threads') ?? 1),
+      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [], overlong: [], watched: [], mappings: 0 } : filesOf(pid, proc)),
     }]
   })
 }
@@ -199,8 +270,34 @@ function sharedBytes(pid: number, proc: string): number {
 function memoryBytes(pid: number, proc: string): number {
   const status = processStatus(pid, proc)
   if (status === undefined) return 0
-  const own = statusBytes(status, 'RssAnon') + statusBytes(status, 'VmSwap')
+  const own = statusBytes(status, 'RssAnon') + statusBytes(status, 'VmSwap') + statusBytes(status, 'HugetlbPages')
   return statusBytes(status, 'RssShmem') === 0 ? own : own + sharedBytes(pid, proc)
+}
+
+/** The file systems of the private trees, where they are tmpfs: what is deleted there is counted with them. */
+async function countedDevices(pid1: number): Promise<ReadonlySet<number>> {
+  const devices = await Promise.all(carriedTrees.map(async (tree) => {
+    const path = `/proc/${pid1}/root${tree}`
+    const found = await statfs(path).catch(() => undefined)
+    return found?.type === tmpfsMagic ? [statSync(path).dev] : []
+  }))
+  return new Set(devices.flat())
+}
+
+/**
+ * Deleted files that are open: CRIU puts what they hold into the image (`--ghost-limit`). Memory files (memfd) are counted as memory
+ * where a process has them mapped.
+ */
+export async function ghostBytes(pid1: number, processes: readonly PayloadProcess[]): Promise<number> {
+  const files = processes.flatMap((process) => process.files)
+  const ghosts = files.filter((file) => file.deleted && file.kind === 'file' && file.fd !== undefined)
+  if (ghosts.length === 0) return 0
+  const counted = await countedDevices(pid1)
+  const mapped = new Set(files.filter((file) => file.fd === undefined && file.path.startsWith('/memfd:')).map((file) => file.inode))
+  const sizes = new Map(ghosts
+    .filter((file) => !counted.has(file.device) && !(file.path.startsWith('/memfd:') && mapped.has(file.inode)))
+    .map((file) => [`${file.device}:${file.inode}`, file.occupiedBytes]))
+  return [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0)
 }
 
 /** What a checkpoint must write: anonymous and shared memory, and the private /tmp and /dev/shm. */
@@ -218,4 +315,12 @@ export async function payloadBytes(pid1: number): Promise<number> {
 export function nodePids(pid1: number): number[] {
   const own = namespaceOf(pid1, 'pid')
   return own === undefined ? [] : listPids().filter((pid) => pid !== pid1 && namespaceOf(pid, 'pid') === own)
+}
+
+/** The node's PIDs of the sandbox's processes, by the sandbox's own. */
+export function nodePidByOwn(pid1: number): ReadonlyMap<number, number> {
+  return new Map(nodePids(pid1).flatMap((pid) => {
+    const own = processStatus(pid)?.get('NSpid')?.split(/\s+/).at(-1)
+    return own === undefined ? [] : [[Number(own), pid] as const]
+  }))
 }

@@ -12,6 +12,8 @@ export interface DumpRequest extends EngineTarget {
   /** Existing directory of root; the engine's files go into `criu/` below it. */
   readonly directory: string
   readonly keepRunning: boolean
+  /** The payload holds leases on files, or watches some: no file is opened that need not be. */
+  readonly unseen: boolean
   /** Seconds the payload may wait frozen for the decision. */
   readonly barrierSeconds: number
   /** Private directory for the barrier's socket and the log: neither belongs to the image. */

@@ -2,11 +2,11 @@
  * stint-init files: the daemon's hands on the job's files, run as the job's user in its mounts, so that no path of the user's
  * making leads where the user may not go. Words and answers end with NUL. Contents travel through descriptors the daemon opened.
  *
- *   save SOURCE PATH FD HOW             saved SIZE MTIME INODE MODE none|clone|copy|too-large | elsewhere | failed WHY
+ *   save PID FD SOURCE PATH CLONE HOW   saved SIZE MTIME INODE MODE none|clone|copy|too-large|unseen OFFSET | elsewhere | failed WHY
  *   look PATH                           file SIZE MTIME INODE | missing | other | failed WHY
  *   cut PATH SIZE KEEP MTIME            done | failed WHY
- *   rewrite PATH FD SIZE MTIME          done | failed WHY
- *   create PATH FD SIZE MODE MTIME      done | failed WHY
+ *   rewrite PATH FD OFFSET SIZE MTIME   done | failed WHY
+ *   create PATH FD OFFSET SIZE MODE MTIME   done | failed WHY
  *   aside DATABASE JOURNAL SINCE        moved PATH | none | failed WHY
  *   news DIRECTORY SINCE                new PATH, as many as there are; then done | failed WHY
  */
@@ -28,7 +28,7 @@ static char words[WORDS_MAX][PATH_MAX + 64];
 static const struct verb {
     const char *name;
     int words;
-} verbs[] = {{"save", 4}, {"look", 1}, {"cut", 4}, {"rewrite", 4}, {"create", 5}, {"aside", 3}, {"news", 2}};
+} verbs[] = {{"save", 6}, {"look", 1}, {"cut", 4}, {"rewrite", 5}, {"create", 6}, {"aside", 3}, {"news", 2}};
 
 void answer(const char *format, ...)
 {
@@ -60,15 +60,15 @@ static bool read_word(char *word, size_t size)
 static void act(const char *verb)
 {
     if (strcmp(verb, "save") == 0)
-        files_save(words[0], words[1], atoi(words[2]), words[3]);
+        files_save(atoi(words[0]), atoi(words[1]), words[2], words[3], atoi(words[4]), words[5]);
     else if (strcmp(verb, "look") == 0)
         files_look(words[0]);
     else if (strcmp(verb, "cut") == 0)
         files_cut(words[0], atoll(words[1]), strcmp(words[2], "keep") == 0, words[3]);
     else if (strcmp(verb, "rewrite") == 0)
-        files_rewrite(words[0], atoi(words[1]), atoll(words[2]), words[3]);
+        files_rewrite(words[0], atoi(words[1]), atoll(words[2]), atoll(words[3]), words[4]);
     else if (strcmp(verb, "create") == 0)
-        files_create(words[0], atoi(words[1]), atoll(words[2]), (mode_t)atoi(words[3]), words[4]);
+        files_create(words[0], atoi(words[1]), atoll(words[2]), atoll(words[3]), (mode_t)atoi(words[4]), words[5]);
     else if (strcmp(verb, "aside") == 0)
         files_aside(words[0], words[1], atoll(words[2]));
     else

@@ -1,4 +1,4 @@
-/* Contents of files: what is a hole stays one, what is equal is not written. */
+/* Contents of files: what is equal is not written. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -10,19 +10,6 @@
 #define BLOCK (1 << 20)
 
 static char wanted[BLOCK], found[BLOCK];
-
-bool next_data(int fd, off_t offset, off_t *start, off_t *end)
-{
-    *start = lseek(fd, offset, SEEK_DATA);
-    if (*start < 0 && errno == ENXIO)
-        return false;
-    *end = *start < 0 ? -1 : lseek(fd, *start, SEEK_HOLE);
-    if (*start >= 0 && *end >= 0)
-        return true;
-    *start = offset;
-    *end = lseek(fd, 0, SEEK_END);
-    return *end > offset;
-}
 
 bool write_at(int fd, const char *bytes, size_t length, off_t offset)
 {
@@ -56,20 +43,39 @@ static ssize_t read_at(int fd, char *bytes, size_t length, off_t offset)
     return (ssize_t)have;
 }
 
-bool make_equal(int from, int to, off_t size)
+/* A block of each. -1: one cannot be read; 0: they differ; 1: they are equal. */
+static int compare_block(int from, off_t base, int to, off_t at, size_t length)
 {
-    for (off_t at = 0; at < size;) {
-        size_t length = size - at < BLOCK ? (size_t)(size - at) : BLOCK;
-        ssize_t source = read_at(from, wanted, length, at);
-        ssize_t target = read_at(to, found, length, at);
-        if (source != (ssize_t)length || target < 0) {
-            if (source >= 0 && target >= 0)
-                errno = EIO; /* the copy is shorter than it must be */
+    ssize_t source = read_at(from, wanted, length, base + at);
+    ssize_t target = read_at(to, found, length, at);
+    if (source == (ssize_t)length && target >= 0)
+        return target == source && memcmp(wanted, found, length) == 0;
+    if (source >= 0 && target >= 0)
+        errno = EIO; /* the copy is shorter than it must be */
+    return -1;
+}
+
+static size_t block_at(off_t at, off_t size)
+{
+    return size - at < BLOCK ? (size_t)(size - at) : BLOCK;
+}
+
+off_t first_difference(int from, off_t base, int to, off_t size)
+{
+    for (off_t at = 0; at < size; at += (off_t)block_at(at, size)) {
+        int equal = compare_block(from, base, to, at, block_at(at, size));
+        if (equal != 1)
+            return equal < 0 ? -1 : at;
+    }
+    return size;
+}
+
+bool make_equal(int from, off_t base, int to, off_t start, off_t size)
+{
+    for (off_t at = start; at < size; at += (off_t)block_at(at, size)) {
+        int equal = compare_block(from, base, to, at, block_at(at, size));
+        if (equal < 0 || (equal == 0 && !write_at(to, wanted, block_at(at, size), at)))
             return false;
-        }
-        if ((target != source || memcmp(wanted, found, length) != 0) && !write_at(to, wanted, length, at))
-            return false;
-        at += (off_t)length;
     }
     return true;
 }

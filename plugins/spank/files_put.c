@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "files.h"
@@ -14,10 +15,22 @@
 #define KEPT_MAX (64 << 10)
 #define NEWS_ENTRIES_MAX 100000
 
+/* Until a lease that somebody else holds on the file is given up or broken: fs.lease-break-time is 45 s by default. */
+#define LEASE_TRIES 600
+#define LEASE_PAUSE_NS 100000000L
+
 /* Never through a link that has taken the file's place, never on a FIFO that waits. */
 static int open_file(const char *path, int flags)
 {
-    int fd = open(path, flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const struct timespec pause = {.tv_nsec = LEASE_PAUSE_NS};
+    flags |= O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int fd = open(path, flags | O_NOATIME);
+    if (fd < 0 && errno == EPERM)
+        fd = open(path, flags); /* somebody else's */
+    for (int tries = 0; fd < 0 && errno == EWOULDBLOCK && tries < LEASE_TRIES; tries++) {
+        (void)!nanosleep(&pause, NULL);
+        fd = open(path, flags);
+    }
     struct stat file;
     if (fd >= 0 && (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode))) {
         close(fd);
@@ -89,14 +102,26 @@ void files_cut(const char *path, off_t size, bool keep_lines, const char *mtime)
     answer_and_close(done, fd);
 }
 
-void files_rewrite(const char *path, int from, off_t size, const char *mtime)
+/* Shares the blocks where the whole of `from` is the content, and the file system can. */
+static bool make_clone(int from, off_t base, int to, off_t size)
+{
+    struct stat content;
+    return base == 0 && fstat(from, &content) == 0 && content.st_size == size && ioctl(to, FICLONE, from) == 0;
+}
+
+/* Opened for writing only where there is something to write: that alone breaks a lease for reading, and is an event for who watches. */
+void files_rewrite(const char *path, int from, off_t base, off_t size, const char *mtime)
 {
     struct stat file;
-    int fd = open_file(path, O_RDWR);
-    if (fd < 0 && errno == EACCES)
-        fd = open_file(path, O_RDONLY); /* made read-only since: good if it is as it was */
-    bool done = fd >= 0 && (ioctl(fd, FICLONE, from) == 0 || make_equal(from, fd, size)) && fstat(fd, &file) == 0 &&
-                (file.st_size == size || ftruncate(fd, size) == 0);
+    int fd = open_file(path, O_RDONLY);
+    off_t same = fd >= 0 && fstat(fd, &file) == 0 ? first_difference(from, base, fd, size) : -1;
+    bool done = same >= 0;
+    if (done && (same < size || file.st_size != size)) {
+        close(fd);
+        fd = open_file(path, O_RDWR);
+        done = fd >= 0 && (make_clone(from, base, fd, size) || make_equal(from, base, fd, same, size)) && fstat(fd, &file) == 0 &&
+               (file.st_size == size || ftruncate(fd, size) == 0);
+    }
     if (done)
         set_mtime(fd, mtime);
     answer_and_close(done, fd);
@@ -112,7 +137,7 @@ static void make_parents(char *path)
     }
 }
 
-void files_create(const char *path, int from, off_t size, mode_t mode, const char *mtime)
+void files_create(const char *path, int from, off_t base, off_t size, mode_t mode, const char *mtime)
 {
     static char beside[PATH_MAX + 64];
     if (snprintf(beside, sizeof beside, "%s.stint-rollback", path) >= PATH_MAX) {
@@ -123,7 +148,7 @@ void files_create(const char *path, int from, off_t size, mode_t mode, const cha
     make_parents(beside);
     (void)!unlink(beside); /* of a try that was cut short */
     int fd = open(beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    bool done = fd >= 0 && (ioctl(fd, FICLONE, from) == 0 || make_equal(from, fd, size)) && ftruncate(fd, size) == 0 && fchmod(fd, mode) == 0;
+    bool done = fd >= 0 && (make_clone(from, base, fd, size) || make_equal(from, base, fd, 0, size)) && ftruncate(fd, size) == 0 && fchmod(fd, mode) == 0;
     if (done)
         set_mtime(fd, mtime);
     done = done && rename(beside, path) == 0;

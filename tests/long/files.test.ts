@@ -140,20 +140,20 @@ describe('the hands on the files', () => {
 
   test('copy a file with its holes, whoever else has it open', async () => {
     await shell('truncate -s 50M sparse; printf middle | dd of=sparse bs=1 seek=20000000 conv=notrunc status=none; printf end | dd of=sparse bs=1 seek=52428797 conv=notrunc status=none')
-    expect(await helper(directory, ['save', at('sparse'), at('sparse'), '3', 'c'], '3>copy')).toEqual([expect.stringMatching(/^saved 52428800 \d+ \d+ 420 copy$/)])
+    expect(await helper(directory, ['save', '-1', '-1', at('sparse'), at('sparse'), '-1', 'c'], '3>copy')).toEqual([expect.stringMatching(/^saved 52428800 \d+ \d+ 420 copy 0$/)])
     expect(await shell('cmp sparse copy && du -k copy | cut -f1')).toMatch(/^\d{1,3}$/)
   }, minute)
 
   test('say what they cannot save: unreadable, no longer under its name, a link, too large for a copy', async () => {
     await shell('echo x > secret; chmod 0 secret; echo x > named; ln -s named link; mkdir directory; echo x > other')
     expect(await helper(directory, [
-      'save', at('secret'), at('secret'), '3', 'c', 'save', at('other'), at('named'), '3', 'c', 'save', at('link'), at('link'), '3', 'c',
-      'save', at('directory'), at('directory'), '3', 'c', 'save', at('none'), at('none'), '3', 'c', 'save', at('named'), at('named'), '3', 'r', 'save', at('named'), at('named'), '-1', 'f',
+      'save', '-1', '-1', at('secret'), at('secret'), '-1', 'c', 'save', '-1', '-1', at('other'), at('named'), '-1', 'c', 'save', '-1', '-1', at('link'), at('link'), '-1', 'c',
+      'save', '-1', '-1', at('directory'), at('directory'), '-1', 'c', 'save', '-1', '-1', at('none'), at('none'), '-1', 'c', 'save', '-1', '-1', at('named'), at('named'), '-1', 'r', 'save', '-1', '-1', at('named'), at('named'), '-1', 'f',
     ], '3>copy')).toEqual([
       'failed Permission denied', 'elsewhere', 'elsewhere', 'elsewhere', 'failed No such file or directory',
-      expect.stringMatching(/^saved 2 .* too-large$/), expect.stringMatching(/^saved 2 .* none$/),
+      expect.stringMatching(/^saved 2 .* too-large 0$/), expect.stringMatching(/^saved 2 .* none 0$/),
     ])
-    expect(await helper(directory, ['save', at('named'), at('named'), '3', 'c'], '3>/dev/full')).toEqual([expect.stringMatching(/^failed /)])
+    expect(await helper(directory, ['save', '-1', '-1', at('named'), at('named'), '-1', 'c'], '3>/dev/full')).toEqual([expect.stringMatching(/^failed /)])
   }, minute)
 
   test('see files, and what is none', async () => {
@@ -171,7 +171,7 @@ describe('the hands on the files', () => {
 
   test('follow no link and wait for no FIFO', async () => {
     await shell('echo precious > precious; ln -sfn precious swapped')
-    for (const verb of [['cut', at('swapped'), '0', 'drop', '1'], ['cut', at('swapped'), '0', 'keep', '1'], ['rewrite', at('swapped'), '3', '2', '1'], ['cut', at('fifo'), '0', 'keep', '1'], ['rewrite', at('fifo'), '3', '2', '1']]) {
+    for (const verb of [['cut', at('swapped'), '0', 'drop', '1'], ['cut', at('swapped'), '0', 'keep', '1'], ['rewrite', at('swapped'), '3', '0', '2', '1'], ['cut', at('fifo'), '0', 'keep', '1'], ['rewrite', at('fifo'), '3', '0', '2', '1']]) {
       expect(await helper(directory, verb, '3<other')).toEqual([expect.stringMatching(/^failed /)])
     }
     expect(await shell('cat precious')).toBe('precious')
@@ -179,21 +179,21 @@ describe('the hands on the files', () => {
 
   test('make a file what it was: changed, grown, shorter, full of data where a hole was; its inode stays', async () => {
     await shell('cp --sparse=always sparse changed; printf XX | dd of=changed bs=1 seek=30000000 conv=notrunc status=none; (cat sparse; echo more) > grown; head -c 1000 sparse > shorter; ls -i changed grown shorter > before')
-    for (const name of ['changed', 'grown', 'shorter']) expect(await helper(directory, ['rewrite', at(name), '3', '52428800', '3000000000'], '3<sparse')).toEqual(['done'])
+    for (const name of ['changed', 'grown', 'shorter']) expect(await helper(directory, ['rewrite', at(name), '3', '0', '52428800', '3000000000'], '3<sparse')).toEqual(['done'])
     expect(await shell('for f in changed grown shorter; do cmp sparse $f && stat -c %Y $f; done; ls -i changed grown shorter | cmp - before')).toBe('3\n3\n3')
   }, minute)
 
   test('leave a file alone that was made read-only, unless it was changed before', async () => {
     await shell('cp named readonly; cp named readonly2; echo changed > readonly2; chmod 444 readonly readonly2')
-    expect(await helper(directory, ['rewrite', at('readonly'), '3', '2', '1'], '3<named')).toEqual(['done'])
-    expect(await helper(directory, ['rewrite', at('readonly2'), '3', '2', '1'], '3<named')).toEqual([expect.stringMatching(/^failed /)])
+    expect(await helper(directory, ['rewrite', at('readonly'), '3', '0', '2', '1'], '3<named')).toEqual(['done'])
+    expect(await helper(directory, ['rewrite', at('readonly2'), '3', '0', '2', '1'], '3<named')).toEqual([expect.stringMatching(/^failed /)])
   }, minute)
 
   test('bring a file back, with its directories; what has taken its place keeps its content under its other name', async () => {
     await shell('echo later > later; ln later replaced; ln -sfn precious link2; echo rest > gone.stint-rollback')
-    for (const name of ['gone', 'deep/er/gone', 'replaced', 'link2']) expect(await helper(directory, ['create', at(name), '3', '2', '384', '4000000000'], '3<named')).toEqual(['done'])
+    for (const name of ['gone', 'deep/er/gone', 'replaced', 'link2']) expect(await helper(directory, ['create', at(name), '3', '0', '2', '384', '4000000000'], '3<named')).toEqual(['done'])
     expect(await shell('cat later precious; for f in gone deep/er/gone replaced link2; do cmp named $f && stat -c "%F %a %Y" $f; done; ls -R | grep -c stint-rollback || true')).toBe(`later\nprecious\n${'regular file 600 4\n'.repeat(4)}0`)
-    expect(await helper(directory, ['create', '/shared/stint/x', '3', '2', '384', '1', 'create', at('n'.repeat(250)), '3', '2', '384', '1', 'create', at('short'), '3', '99', '384', '1'], '3<named')).toEqual(
+    expect(await helper(directory, ['create', '/shared/stint/x', '3', '0', '2', '384', '1', 'create', at('n'.repeat(250)), '3', '0', '2', '384', '1', 'create', at('short'), '3', '0', '99', '384', '1'], '3<named')).toEqual(
       [/^failed Permission denied/, /^failed File ?name too long/, /^failed (I\/O|Input\/output) error/].map((why) => expect.stringMatching(why) as unknown),
     )
     expect(await shell('ls short 2>&1 || true')).toMatch(/No such file/)

@@ -125,7 +125,7 @@ describe('launcher and agent', () => {
     const pid1 = /^sandbox pid=(\d+)$/m.exec(await daemon.heard())?.[1] ?? ''
     const target = { pid1: Number(pid1), uid: 1001, gid: 1001, rootPid: 1000, directory: image }
     const environment = Object.entries({ ...dumpEnvironment(programs, '/nonexistent', 1), STINT_BARRIER_ACTION: 'none' }).map(([key, value]) => `${key}=${value}`)
-    await on(node, `mkdir -p ${image}/criu && ${environment.join(' ')} ${dumpArgv(programs, { ...target, keepRunning: false, barrierSeconds: 1, runDirectory: image }).join(' ')}`)
+    await on(node, `mkdir -p ${image}/criu && ${environment.join(' ')} ${dumpArgv(programs, { ...target, keepRunning: false, unseen: false, barrierSeconds: 1, runDirectory: image }).join(' ')}`)
     await daemon.untilHeard(/^killed$/m)
     const requests = post.heard.length
     await on(node, 'STINT_BARRIER=none STINT_BARRIER_ACTION=none ' + restoreArgv(programs, { ...target, cgroups: [], workDirectory: image, timeoutSeconds: 20 }, capabilitiesOfNode).join(' '))

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
+import { assumedSeconds } from '../../daemon/core/deadline.ts'
 import { openDatabase, readMigrations } from '../../daemon/catalogue/database.ts'
 import type { NewMember } from '../../daemon/catalogue/members.ts'
 import type { NewRun } from '../../daemon/catalogue/runs.ts'
@@ -232,11 +233,12 @@ describe('the catalogue', () => {
 
   test('learns what saving takes for each store, from the last forty', () => {
     const mib = 2 ** 20
-    catalogue.throughput.record('/a', 1, 64 * mib, 0)
-    catalogue.throughput.record('/b', 1, 64 * mib, 1000)
+    const objects = { processes: 3, threads: 4, files: 5, mappings: 6, connections: 7, copies: 8 }
+    catalogue.throughput.record('/a', 1, 64 * mib, 0, objects)
+    catalogue.throughput.record('/b', 1, 64 * mib, 1000, objects)
     expect(catalogue.throughput.recent('/a')).toEqual([])
-    for (let i = 1; i <= 45; i++) catalogue.throughput.record('/a', i, 100 * mib, i * 1000)
-    expect(catalogue.throughput.recent('/a')).toEqual(Array.from({ length: 40 }, (_, i) => ({ bytes: 100 * mib, seconds: 45 - i })))
+    for (let i = 1; i <= 45; i++) catalogue.throughput.record('/a', i, 100 * mib, i * 1000, objects)
+    expect(catalogue.throughput.recent('/a')).toEqual(Array.from({ length: 40 }, (_, i) => ({ bytes: 100 * mib, seconds: 45 - i, objectSeconds: assumedSeconds(objects) })))
   })
 
   test('replaces an image of the same member', () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { allotBlock, allotNetwork, formatIpv4, lowestVni, memberAddress, memberMac, parseIpv4 } from '../../daemon/core/addresses.ts'
-import { actAt, nextLook, predict, type Measurement } from '../../daemon/core/deadline.ts'
+import { actAt, assumedSeconds, nextLook, predict, type Measurement } from '../../daemon/core/deadline.ts'
 import { endingOf } from '../../daemon/core/ending.ts'
 import { StintError, asStintError, errorKinds, isStintError, systemCode } from '../../daemon/core/errors.ts'
 import { parseFault } from '../../daemon/core/fault-points.ts'
@@ -97,54 +97,139 @@ describe('states', () => {
 
 describe('the deadline', () => {
   const rules = { safety: 3, marginSeconds: 2, assumedBytesPerSecond: 200e6 }
-  const times = (bytes: number, ...seconds: number[]): Measurement[] => seconds.map((one) => ({ bytes, seconds: one }))
+  const times = (bytes: number, ...seconds: number[]): Measurement[] => seconds.map((one) => ({ bytes, seconds: one, objectSeconds: 0 }))
 
   test('is the end less the prediction, what others need beside it, the spread with its factor, and the margin', () => {
     expect(actAt(1000, { bytes: 1, seconds: 10, spreadSeconds: 2, measured: 9 }, 5, rules)).toBe(977)
   })
 
   test('assumes a rate while none was measured, and doubts it', () => {
-    expect(predict(400e6, [], rules)).toEqual({ bytes: 400e6, seconds: 2.3, spreadSeconds: 2.3, measured: 0 })
+    expect(predict(400e6, 0, [], rules)).toEqual({ bytes: 400e6, seconds: 2.3, spreadSeconds: 2.3, measured: 0 })
   })
 
   test('counts on the median of what was measured, and on how much that differs', () => {
-    expect(predict(1e9, times(1e9, 4, 5, 9, 6, 5), rules)).toEqual({ bytes: 1e9, seconds: 5, spreadSeconds: 1, measured: 5 })
-    expect(predict(1e9, times(1e9, 4, 5, 5, 5, 60), rules)).toMatchObject({ seconds: 5, spreadSeconds: 0.5 })
+    expect(predict(1e9, 0, times(1e9, 4, 5, 9, 6, 5), rules)).toEqual({ bytes: 1e9, seconds: 5, spreadSeconds: 1, measured: 5 })
+    expect(predict(1e9, 0, times(1e9, 4, 5, 5, 5, 60), rules)).toMatchObject({ seconds: 5, spreadSeconds: 0.5 })
   })
 
   test('scales from other sizes, and prefers the nearest', () => {
-    expect(predict(2e9, times(1e9, 5.3, 5.3, 5.3), rules).seconds).toBeCloseTo(10.3)
+    expect(predict(2e9, 0, times(1e9, 5.3, 5.3, 5.3), rules).seconds).toBeCloseTo(10.3)
     const small = times(1e6, ...Array.from({ length: 9 }, () => 3))
     const large = times(3e9, ...Array.from({ length: 9 }, () => 30))
-    expect(predict(2e6, [...large, ...small], rules).seconds).toBeCloseTo(3, 0)
-    expect(predict(2e9, [...small, ...large], rules).seconds).toBeCloseTo(20, 0)
+    expect(predict(2e6, 0, [...large, ...small], rules).seconds).toBeCloseTo(3, 0)
+    expect(predict(2e9, 0, [...small, ...large], rules).seconds).toBeCloseTo(20, 0)
   })
 
   test('tells the fixed cost from the rate where sizes differ, by what most pairs of them say', () => {
     const measured = [...times(100e6, 0.5, 0.4, 0.45, 9), ...times(1500e6, 1.3, 1.2, 1.25)]
-    const { seconds, spreadSeconds } = predict(500e6, measured, rules)
+    const { seconds, spreadSeconds } = predict(500e6, 0, measured, rules)
     expect(seconds).toBeCloseTo(0.45 + 0.4 * (0.8 / 1.4), 1)
     expect(spreadSeconds).toBeLessThan(0.1)
   })
 
   test('believes no rate of ten times the assumed one and more', () => {
     const same = [...times(100e6, 0.5, 0.5, 0.5), ...times(200e6, 0.5, 0.5, 0.5)]
-    expect(predict(1000e6, same, rules).seconds).toBeCloseTo(0.5 + 0.9 / 2, 1)
+    expect(predict(1000e6, 0, same, rules).seconds).toBeCloseTo(0.5 + 0.9 / 2, 1)
   })
 
   test('takes what far smaller ones took beyond the assumed rate for fixed cost, and doubts the rate', () => {
-    const { seconds, spreadSeconds } = predict(2e9, times(45e6, 6.9, 4.7, 5, 3.2, 4.6), rules)
-    expect(seconds).toBeCloseTo(predict(2e9, [], rules).seconds + 4.7 - predict(45e6, [], rules).seconds)
+    const { seconds, spreadSeconds } = predict(2e9, 0, times(45e6, 6.9, 4.7, 5, 3.2, 4.6), rules)
+    expect(seconds).toBeCloseTo(predict(2e9, 0, [], rules).seconds + 4.7 - predict(45e6, 0, [], rules).seconds)
     expect(spreadSeconds).toBe(seconds)
   })
 
   test('with fewer than three measurements takes the prediction for its spread', () => {
-    expect(predict(1e9, times(1e9, 5, 5), rules)).toMatchObject({ seconds: 5, spreadSeconds: 5 })
+    expect(predict(1e9, 0, times(1e9, 5, 5), rules)).toMatchObject({ seconds: 5, spreadSeconds: 5 })
+  })
+
+  describe('with objects', () => {
+    /** Numbers from 0 to 1 that look random and are the same in every run (mulberry32). */
+    const random = (seed: number) => (): number => {
+      seed = (seed + 0x6d2b79f5) | 0
+      let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+      t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+    }
+    /** A node that takes `factor` times what is assumed for objects, within a tenth. */
+    const world = (seed: number): { next: () => Measurement; truth: (bytes: number, objectSeconds: number) => number } => {
+      const draw = random(seed)
+      const [factor, rate, fixed] = [0.3 * 30 ** draw(), 100e6 * 10 ** draw(), 0.1 + draw()]
+      const truth = (bytes: number, objectSeconds: number): number => fixed + bytes / rate + factor * objectSeconds
+      const next = (): Measurement => {
+        const [bytes, objectSeconds] = [1e6 * 2000 ** draw(), draw() < 0.5 ? 0.005 : 3 * draw()]
+        return { bytes, objectSeconds, seconds: truth(bytes, objectSeconds) * (0.95 + draw() / 10) }
+      }
+      return { next, truth }
+    }
+    const seeds = Array.from({ length: 200 }, (_, n) => n)
+    const many = (seed: number): Measurement[] => {
+      const { next } = world(seed)
+      return Array.from({ length: 40 }, next)
+    }
+
+    test('assumes what each takes while nothing is known', () => {
+      expect(assumedSeconds({ processes: 10, threads: 20, files: 8000, mappings: 500, connections: 100, copies: 8000 })).toBeCloseTo(1.649)
+      expect(predict(0, 1.6, [], rules).seconds).toBeCloseTo(1.9)
+      expect(predict(0, 1.6, [], rules).spreadSeconds).toBeCloseTo(1.9)
+    })
+
+    test('learns from few of the same kind how much longer they take here, without a rate for bytes', () => {
+      const measured = [14, 13.5, 14.2].map((seconds) => ({ bytes: 5e6, seconds, objectSeconds: 1.6 }))
+      expect(predict(5e6, 1.6, measured, rules).seconds).toBeCloseTo(14, 0)
+      expect(predict(5e6, 0.8, measured, rules).seconds).toBeCloseTo(7.2, 0)
+      // A job of another kind on the same node is not held for slow.
+      expect(predict(5e6, 0.01, measured, rules).seconds).toBeLessThan(1)
+    })
+
+    test('keeps what they took from being taken for a rate of bytes, and the other way round', () => {
+      const light = times(1e9, 5.3, 5.2, 5.4, 5.3).map((one) => ({ ...one, objectSeconds: 0.01 }))
+      const small = times(10e6, 0.35, 0.34, 0.36).map((one) => ({ ...one, objectSeconds: 0.01 }))
+      const heavy = times(10e6, 8.3, 8.4, 8.2).map((one) => ({ ...one, objectSeconds: 1.6 }))
+      const all = [...light, ...heavy, ...small]
+      expect(predict(2e9, 0.01, all, rules).seconds).toBeCloseTo(10.3, 0)
+      expect(predict(1e9, 1.6, all, rules).seconds).toBeCloseTo(13.3, 0)
+    })
+
+    test('whatever bytes, rates and factor are: what is predicted is near what it takes, mostly within the spread that is added', () => {
+      let late = 0
+      for (const seed of seeds) {
+        const { truth } = world(seed)
+        const measured = many(seed)
+        const draw = random(seed + 1000)
+        const [bytes, objectSeconds] = [1e6 * 2000 ** draw(), 3 * draw()]
+        const { seconds, spreadSeconds } = predict(bytes, objectSeconds, measured, rules)
+        const wanted = truth(bytes, objectSeconds)
+        expect(Math.abs(seconds - wanted)).toBeLessThan(0.35 * wanted)
+        if (seconds + rules.safety * spreadSeconds < wanted) late++
+      }
+      expect(late).toBe(0)
+    })
+
+    test('is not led astray by one of ten that hung', () => {
+      for (const seed of seeds) {
+        const { truth } = world(seed)
+        const measured = many(seed).map((one, n) => (n % 10 === 3 ? { ...one, seconds: one.seconds + 60 } : one))
+        const { seconds } = predict(100e6, 1, measured, rules)
+        expect(seconds).toBeGreaterThan(0.6 * truth(100e6, 1))
+        expect(seconds).toBeLessThan(1.6 * truth(100e6, 1))
+      }
+    })
+
+    test('is finite and doubtful by a tenth at least, with any past', () => {
+      const draw = random(7)
+      for (let n = 0; n < 500; n++) {
+        const measured = Array.from({ length: Math.floor(draw() * 12) }, () => ({ bytes: Math.floor(draw() * 3) * 10 ** (draw() * 10), seconds: draw() * 20 + 0.001, objectSeconds: Math.floor(draw() * 3) * draw() * 5 }))
+        const { seconds, spreadSeconds } = predict(10 ** (draw() * 11), draw() * 10, measured, rules)
+        expect(seconds).toBeGreaterThan(0)
+        expect(seconds).toBeLessThan(1e4)
+        expect(spreadSeconds).toBeGreaterThanOrEqual(0.0999 * seconds)
+      }
+    })
   })
 
   test('does not change the order of the measurements it was given', () => {
     const measured = times(3, 3, 1, 2)
-    predict(1, measured, rules)
+    predict(1, 0, measured, rules)
     expect(measured).toEqual(times(3, 3, 1, 2))
   })
 

@@ -11,7 +11,7 @@ import { cgroupPlaces, isFrozen, isInStep, parseCgroupMounts, parseCgroupPlaces,
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { writeDurably } from '../../daemon/linux/durable.ts'
 import { isJobsOwn, mountOfPath, mountsOf, parseMounts } from '../../daemon/linux/mounts.ts'
-import { payloadProcesses, treeBytes } from '../../daemon/linux/payload.ts'
+import { ghostBytes, payloadProcesses, treeBytes, watchedFiles } from '../../daemon/linux/payload.ts'
 import { descendsFrom, isAlive, listPids, processStat, processStatus, signalProcess, statusBytes } from '../../daemon/linux/processes.ts'
 import { connectionsOf, isLoopback, parseTcp } from '../../daemon/linux/tcp.ts'
 import { clearSocketPath, listenAt } from '../../daemon/linux/unix-socket.ts'
@@ -99,6 +99,48 @@ describe('the processes below a root directory', () => {
     expect(of(folder)).toMatchObject({ kind: 'directory' })
     expect(found?.files.some((file) => /\/libc[.-]/.test(file.path) && !file.writable)).toBe(true)
     expect(found?.anonymous.some((name) => name.startsWith('pipe:['))).toBe(true)
+    expect(found).toMatchObject({ threads: 1, watched: [] })
+    expect(found?.mappings).toBeGreaterThan(10)
+  })
+
+  test('have leases, and files that they watch for being opened or read', async () => {
+    const program = `import ctypes, fcntl, os, time
+notify = ctypes.CDLL(None).inotify_init()
+os.close(os.open('watched', os.O_CREAT)); os.close(os.open('written', os.O_CREAT))
+ctypes.CDLL(None).inotify_add_watch(notify, b'watched', 0x20); ctypes.CDLL(None).inotify_add_watch(notify, b'written', 0x2)
+fcntl.fcntl(os.open('leased', os.O_CREAT | os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK); os.open('plain', os.O_CREAT | os.O_WRONLY)
+print('ready', flush=True); time.sleep(60)`
+    const child = spawn('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'ignore'], cwd: folder })
+    started.push(child)
+    await once(child.stdout, 'data')
+    const found = payloadProcesses(process.pid).find((p) => p.pid === child.pid)
+    const of = (name: string): unknown => found?.files.find((file) => file.path === join(folder, name))
+    expect(of('leased')).toMatchObject({ leased: true, readable: true, writable: true })
+    expect(of('plain')).toMatchObject({ leased: false, readable: false, writable: true })
+    expect(found?.watched.map(({ inode }) => inode)).toEqual([statSync(join(folder, 'watched')).ino])
+  })
+
+  test('have deleted files, which an image holds once, and memory files that nobody has mapped', async () => {
+    const program = `import os, time
+a = os.open('deleted', os.O_CREAT | os.O_RDWR); os.write(a, b'x' * 300000); os.unlink('deleted'); os.dup(a)
+m = os.memfd_create('m'); os.write(m, b'x' * 200000)
+print('ready', flush=True); time.sleep(60)`
+    const child = spawn('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'ignore'], cwd: folder })
+    started.push(child)
+    await once(child.stdout, 'data')
+    const bytes = await ghostBytes(process.pid, payloadProcesses(process.pid).filter((p) => p.pid === child.pid))
+    expect(bytes).toBeGreaterThanOrEqual(500_000)
+    expect(bytes).toBeLessThan(560_000)
+  })
+
+  test.each([
+    ['inotify wd:1 ino:2a sdev:27 mask:fff ignored_mask:0 fhandle-bytes:c', [{ inode: 42, device: 39 }]],
+    ['inotify wd:2 ino:2a sdev:fd00001 mask:2 ignored_mask:0', []],
+    ['fanotify flags:0 event-flags:8000\nfanotify mnt_id:1c mflags:0 mask:20 ignored_mask:0', [{ inode: 0, device: undefined }]],
+    ['fanotify sdev:27 mflags:0 mask:1 ignored_mask:0', [{ inode: 0, device: 39 }]],
+    ['pos:\t0\nflags:\t00', []],
+  ])('watch what %j says', (fdinfo, expected) => {
+    expect(watchedFiles(fdinfo)).toEqual(expected)
   })
 })
 

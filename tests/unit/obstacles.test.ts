@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { connectionObstacles, insideTree, outsideTree, processObstacles, type ObservedProcess } from '../../daemon/core/obstacles.ts'
+import { connectionObstacles, insideTree, leaseObstacles, outsideTree, processObstacles, type LeasableFile, type ObservedProcess } from '../../daemon/core/obstacles.ts'
 
 /** What the preflight refuses, so that CRIU loses nothing in silence. */
 
@@ -68,5 +68,22 @@ describe('a connection', () => {
   test('within the sandbox, or of a process outside of it, does not', () => {
     expect(connectionObstacles(to('127.0.0.1', 6817), processes, 'host', inside)).toEqual([])
     expect(connectionObstacles(to('10.0.0.1', 6817, '78'), processes, 'host', inside)).toEqual([])
+  })
+})
+
+describe('a lease', () => {
+  const leased = (change: Partial<LeasableFile> = {}): LeasableFile => ({ pid: 1002, path: '/shared/a', fd: 3, leased: true, deleted: false, ...change })
+  const messages = (...files: LeasableFile[]): string[] => leaseObstacles(files, (path) => path.startsWith('/tmp/')).map(({ message }) => message)
+
+  test('on a file that stays where it is, and is read by its holder\'s own descriptor, is no obstacle', () => {
+    expect(messages(leased(), leased({ leased: false, path: '/tmp/b' }))).toEqual([])
+  })
+
+  test.each([
+    ['travels', [leased({ path: '/tmp/a' })], /PID 1002 holds a lease on \/tmp\/a, which must travel/],
+    ['is deleted', [leased({ deleted: true })], /is deleted/],
+    ['is mapped by whomever', [leased(), leased({ pid: 1003, fd: undefined, leased: false })], /PID 1002 .* is mapped/],
+  ] as const)('on a file that %s is one', (_, files, message) => {
+    expect(messages(...files)).toEqual([expect.stringMatching(message)])
   })
 })

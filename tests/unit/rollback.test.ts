@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { recordFiles, rollBack } from '../../daemon/actions/rollback.ts'
-import { isExcluded, laterJournals, parseRollback, planRollback, planSave, plannedBytes, type RecordedFile, type Rollback, type Seen, type WritableFile } from '../../daemon/core/rollback.ts'
+import { isExcluded, laterJournals, parseRollback, planRollback, planSave, plannedCost, type RecordedFile, type Rollback, type Seen, type WritableFile } from '../../daemon/core/rollback.ts'
 import { makeContext, manifest } from '../support/context.ts'
 import { said } from '../support/errors.ts'
 
@@ -11,7 +11,7 @@ import { said } from '../support/errors.ts'
 const MB = 1e6
 
 function open(path: string, change: Partial<WritableFile> = {}): WritableFile {
-  return { path, pid: 1001, fd: 3, append: false, bytes: MB, clonable: false, ...change }
+  return { path, pid: 1001, fd: 3, append: false, bytes: MB, clonable: false, readable: true, noticed: false, ...change }
 }
 
 describe('a pattern of norollback', () => {
@@ -49,10 +49,20 @@ describe('what is recorded', () => {
     expect(plan([open('/a', { fd: undefined }), open('/a', { append: true })])).toEqual([['/a', false, false, true]])
   })
 
-  test('is read through a descriptor where there is one, or else by name', () => {
-    expect(planSave([open('/a', { fd: undefined }), open('/a', { pid: 7, fd: 5 }), open('/a', { pid: 8, fd: 6 })], '', MB).map((s) => s.source)).toEqual(['/proc/7/fd/5'])
-    expect(planSave([open('/a', { pid: 7, fd: 5 }), open('/a', { fd: undefined })], '', MB).map((s) => s.source)).toEqual(['/proc/7/fd/5'])
-    expect(planSave([open('/a', { fd: undefined })], '', MB).map((s) => s.source)).toEqual(['/a'])
+  test('is read through a descriptor where there is one, one for reading before others, or else by name', () => {
+    const how = (...files: WritableFile[]): unknown => planSave(files, '', MB).map(({ holder, source }) => ({ holder, source }))
+    expect(how(open('/a', { fd: undefined }), open('/a', { pid: 7, fd: 5 }), open('/a', { pid: 8, fd: 6 }))).toEqual([{ holder: { pid: 7, fd: 5 }, source: '/proc/7/fd/5' }])
+    expect(how(open('/a', { pid: 7, fd: 5 }), open('/a', { fd: undefined }))).toEqual([{ holder: { pid: 7, fd: 5 }, source: '/proc/7/fd/5' }])
+    expect(how(open('/a', { pid: 7, fd: 5, readable: false }), open('/a', { pid: 8, fd: 6 }))).toEqual([{ holder: { pid: 8, fd: 6 }, source: '/proc/8/fd/6' }])
+    expect(how(open('/a', { fd: undefined }))).toEqual([{ holder: undefined, source: '/a' }])
+  })
+
+  test('is never opened where any process of the job would notice', () => {
+    expect(planSave([open('/a', { noticed: true }), open('/a', { pid: 8, fd: 6 })], '', MB)[0]?.source).toBeUndefined()
+  })
+
+  test('is copied rather than cloned while it is small', () => {
+    expect(plan([open('/a', { bytes: MB - 1, clonable: true }), open('/b', { clonable: true })])).toEqual([['/a', false, false, true], ['/b', false, true, true]])
   })
 
   test('leaves out what the user leaves out', () => {
@@ -60,15 +70,15 @@ describe('what is recorded', () => {
   })
 
   test('adds its copies to what a checkpoint writes, its clones to what it reads', () => {
-    const steps = planSave([open('/a', { bytes: 1 }), open('/b', { bytes: 20, clonable: true }), open('/c', { bytes: 300 })], '', 299)
-    expect(plannedBytes(steps)).toEqual({ copied: 1, cloned: 20 })
-    expect(plannedBytes([])).toEqual({ copied: 0, cloned: 0 })
+    const steps = planSave([open('/a', { bytes: 1 }), open('/b', { bytes: 2 * MB, clonable: true }), open('/c', { bytes: 30 * MB })], '', 29 * MB)
+    expect(plannedCost(steps)).toEqual({ copied: 1, cloned: 2 * MB, files: 3 })
+    expect(plannedCost([])).toEqual({ copied: 0, cloned: 0, files: 0 })
   })
 })
 
 const log: RecordedFile = { path: '/d/log', bytes: 100, mtime: '5', inode: '9', mode: 0o644, append: true, output: false, content: null }
-const data: RecordedFile = { ...log, path: '/d/data', append: false, content: '0' }
-const large: RecordedFile = { ...data, path: '/d/large', content: null }
+const data: RecordedFile = { ...log, path: '/d/data', append: false, content: 'pack', offset: 7 }
+const large: RecordedFile = { ...data, path: '/d/large', content: null, offset: 0 }
 const copiedLog: RecordedFile = { ...log, content: '1' }
 
 function seen(change: Partial<Extract<Seen, { kind: 'file' }>> = {}): Seen {
@@ -76,16 +86,16 @@ function seen(change: Partial<Extract<Seen, { kind: 'file' }>> = {}): Seen {
 }
 
 describe('a restore', () => {
-  const [keep, rewrite, create] = [{ kind: 'keep' }, { kind: 'rewrite', content: '0' }, { kind: 'create', content: '0' }]
+  const [keep, rewrite, create] = [{ kind: 'keep' }, { kind: 'rewrite', content: 'pack', offset: 7 }, { kind: 'create', content: 'pack', offset: 7 }]
 
   test.each([
     ['a log as it was', log, seen(), keep],
     ['a log with other times', log, seen({ mtime: '6' }), keep],
     ['a log that has grown', log, seen({ bytes: 101 }), { kind: 'cut', unsure: false }],
     ['a copied log that has grown', copiedLog, seen({ bytes: 101 }), { kind: 'cut', unsure: false }],
-    ['a copied log that is shorter', copiedLog, seen({ bytes: 99 }), { kind: 'rewrite', content: '1' }],
-    ['a copied log that was deleted', copiedLog, { kind: 'missing' }, { kind: 'create', content: '1' }],
-    ['a copied log that was rotated', copiedLog, seen({ inode: '10' }), { kind: 'create', content: '1' }],
+    ['a copied log that is shorter', copiedLog, seen({ bytes: 99 }), { kind: 'rewrite', content: '1', offset: 0 }],
+    ['a copied log that was deleted', copiedLog, { kind: 'missing' }, { kind: 'create', content: '1', offset: 0 }],
+    ['a copied log that was rotated', copiedLog, seen({ inode: '10' }), { kind: 'create', content: '1', offset: 0 }],
     ['data as it was by its times', data, seen(), rewrite],
     ['data that was changed', data, seen({ mtime: '6' }), rewrite],
     ['data that has grown', data, seen({ bytes: 101 }), rewrite],
@@ -130,6 +140,7 @@ describe('the record in an image', () => {
     ['a file without a path', JSON.stringify({ ...record, files: [{ ...log, path: undefined }] })],
     ['a negative size', JSON.stringify({ ...record, files: [{ ...log, bytes: -1 }] })],
     ['a content that leads out of the image', JSON.stringify({ ...record, files: [{ ...log, content: '../../x' }] })],
+    ['a content that begins before its file', JSON.stringify({ ...record, files: [{ ...data, offset: -1 }] })],
     ['more than permission bits', JSON.stringify({ ...record, files: [{ ...log, mode: 0o100644 }] })],
     ['a time that is no number', JSON.stringify({ ...record, files: [{ ...log, mtime: '1 2' }] })],
   ])('is damaged when it is %s', async (_, text) => {
@@ -141,7 +152,7 @@ describe('the daemon', () => {
   test('records that nothing is open for writing, too', async () => {
     await using made = makeContext()
     const sandbox = made.addSandbox(5)
-    await recordFiles(made.context, sandbox, made.folder, [])
+    await recordFiles(made.context, sandbox, made.folder, [], [])
     expect(parseRollback(readFileSync(join(made.folder, 'rollback/record.json'), 'utf8')).files).toEqual([])
     expect(made.context.catalogue.events.ofRun(sandbox.run.id)).toEqual([])
   })
@@ -149,7 +160,7 @@ describe('the daemon', () => {
   test('never gives up a checkpoint because files could not be recorded; it says so', async () => {
     await using made = makeContext()
     const sandbox = made.addSandbox(5)
-    await recordFiles(made.context, sandbox, join(made.folder, 'nowhere'), [])
+    await recordFiles(made.context, sandbox, join(made.folder, 'nowhere'), [], [])
     expect(made.context.catalogue.events.ofRun(sandbox.run.id)).toMatchObject([{ kind: 'files-not-recorded', detail: { message: expect.stringContaining('ENOENT') as unknown } }])
   })
 

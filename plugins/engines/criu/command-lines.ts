@@ -39,6 +39,8 @@ export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
     '--work-dir', request.runDirectory, '--log-file', 'dump.log',
     ...common, '--ghost-limit', '64G', '--link-remap', '--action-script', `${programs.libexecDir}/stint-barrier`,
     ...(request.keepRunning ? ['--leave-running'] : []),
+    // By default CRIU opens every regular file that is open to look for a build id, and compares that at the restore.
+    ...(request.unseen ? ['--file-validation', 'filesize'] : []),
   ] as Argv
 }
 
