@@ -9,10 +9,11 @@ import { processStat } from '../linux/processes.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
-import { assertTreeComplete, bytesBeside, inspect } from './observe.ts'
+import { assertNoObstacles, assertTreeComplete, bytesBeside, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
+import { tcpLosses } from './tcp-losses.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
 
@@ -69,7 +70,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const half = requireDump(sandbox, order)
   const { row, draft } = half
   const { run, pid1 } = sandbox
-  const { carried } = inspect(context, sandbox)
+  const { carried, processes } = inspect(context, sandbox)
   const started = performance.now()
   const running = await context.engine.startDump({
     pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning,
@@ -85,6 +86,9 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.catalogue.checkpoints.move(row.id, 'prepared')
   context.fault('prepared')
   assertTreeComplete(sandbox)
+  const { obstacles, notes } = await tcpLosses(context, sandbox, processes)
+  assertNoObstacles(obstacles)
+  for (const text of notes) sandbox.link?.send('say', { text })
   await carryOut(context, sandbox, draft.directory, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
