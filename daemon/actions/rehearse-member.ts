@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { StintError, asStintError } from '../core/errors.ts'
 import type { DumpOrder } from '../core/member.ts'
 import { boundSockets, holdsLease, isOwnFault, memoryNeeded, rehearsalView, type RehearsalReport, type RehearsalView } from '../core/rehearsal.ts'
-import { nodePids, payloadProcesses } from '../linux/payload.ts'
+import { nodePids, payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
 import { isBelow, mountsOf } from '../linux/mounts.ts'
 import { ThrowAway } from '../linux/throw-away.ts'
 import { unpackTree } from './carry.ts'
@@ -20,8 +20,7 @@ function availableBytes(): number {
 }
 
 /** What a restore will change or open for writing. The payload is frozen. */
-function viewOf(sandbox: Sandbox): RehearsalView {
-  const processes = payloadProcesses(sandbox.pid1)
+function viewOf(sandbox: Sandbox, processes: readonly PayloadProcess[]): RehearsalView {
   const bound = boundSockets(readFileSync(`/proc/${sandbox.pid1}/net/unix`, 'utf8'))
   const sockets = processes.flatMap((process) => process.sockets.flatMap((inode) => {
     const path = bound.get(inode)
@@ -33,9 +32,10 @@ function viewOf(sandbox: Sandbox): RehearsalView {
 }
 
 /** Why this member cannot be rehearsed now; undefined when it can. */
-function obstacleOf(sandbox: Sandbox, directory: string, view: RehearsalView): string | undefined {
+function obstacleOf(sandbox: Sandbox, processes: readonly PayloadProcess[], directory: string, view: RehearsalView): string | undefined {
   if (sandbox.options.net === 'host') return "with net=host the job's ports are taken, by itself"
   if (holdsLease(readFileSync('/proc/locks', 'utf8'), nodePids(sandbox.pid1))) return 'the job holds a lease on a file, which a second opening would break'
+  if (processes.some(({ anonymous }) => anonymous.some((link) => /inotify|fanotify/.test(link)))) return 'the job watches files (inotify), and would be told that they were opened'
   const mounts = mountsOf(sandbox.pid1)
   const split = view.over.find((path) => path === '/' || mounts.some(({ mountPoint }) => mountPoint !== path && isBelow(mountPoint, path)))
   if (split !== undefined) return `the job has deleted files, FIFOs or sockets in ${split}, below which other file systems are mounted`
@@ -75,8 +75,9 @@ export async function rehearse(context: Context, sandbox: Sandbox, order: DumpOr
   if (dump?.row.number !== order.checkpoint) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} has no checkpoint ${order.checkpoint} in the making`)
   const started = performance.now()
   const report = (reason: string | null): RehearsalReport => ({ outcome: reason === null ? 'passed' : 'skipped', reason, seconds: (performance.now() - started) / 1000 })
-  const view = viewOf(sandbox)
-  const reason = obstacleOf(sandbox, dump.draft.directory, view)
+  const processes = payloadProcesses(sandbox.pid1)
+  const view = viewOf(sandbox, processes)
+  const reason = obstacleOf(sandbox, processes, dump.draft.directory, view)
   if (reason !== undefined) return report(reason)
   try {
     await restoreAndThrowAway(context, sandbox, dump.draft.directory, view, seconds)

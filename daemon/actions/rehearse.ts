@@ -1,3 +1,4 @@
+import { asStintError } from '../core/errors.ts'
 import type { DumpOrder, MemberPort } from '../core/member.ts'
 import { planRehearsal, type RehearsalReport, type RehearseMode } from '../core/rehearsal.ts'
 import type { Context, Sandbox } from './context.ts'
@@ -17,6 +18,17 @@ function record(context: Context, sandbox: Sandbox, { checkpoint }: DumpOrder, r
   })
 }
 
+/** Whatever else goes wrong says nothing about the image. @throws StintError E_REHEARSAL_FAILED alone */
+async function rehearseOne(member: MemberPort, order: DumpOrder, seconds: number): Promise<RehearsalReport> {
+  try {
+    return await member.rehearse(order, seconds)
+  } catch (cause) {
+    const error = asStintError(cause)
+    if (error.code === 'E_REHEARSAL_FAILED') throw error
+    return { outcome: 'skipped', reason: `member ${member.member} on ${member.node} could not try: ${error.message}`, seconds: 0 }
+  }
+}
+
 /**
  * Tries whether a checkpoint can be restored, before anything is decided: every member restores its part beside its frozen payload.
  * Frozen also where the payload is to run on: its files must be as they were at the freeze, or CRIU refuses them.
@@ -31,6 +43,6 @@ export async function rehearseAll(context: Context, sandbox: Sandbox, members: r
   if (plan.what === 'none') return
   const reports = plan.what === 'skip'
     ? [{ outcome: 'skipped', reason: plan.reason, seconds: 0 } as const]
-    : await atAll(members, (member) => member.rehearse(order, plan.seconds))
+    : await atAll(members, async (member) => rehearseOne(member, order, plan.seconds))
   record(context, sandbox, order, reports)
 }

@@ -32,7 +32,7 @@ export class ThrowAway implements AsyncDisposable {
     )
     const said = await program.firstLine
     const pid1 = said === 'ready' ? Number(readFileSync(`/proc/${program.pid}/task/${program.pid}/children`, 'utf8').trim()) : 0
-    if (pid1 > 0) return new ThrowAway(pid1, program.end)
+    if (pid1 > 0) return new ThrowAway(pid1, async () => program.end())
     await program.end()
     throw new StintError('E_COMMAND_FAILED', `no sandbox to rehearse in: ${said}`)
   }
