@@ -29,16 +29,17 @@ export function parseFindings(text: string, pids: ReadonlyMap<number, number>): 
 const readMore = 'It passes when the other side reads. Save again then.'
 
 /**
- * Closed connections with data on the way are the kernel's alone and not saved; they live on in the node's own network.
+ * Closed connections with data on the way are the kernel's alone and not saved; they live on in the node's own network. To the
+ * outside they end with the sandbox, as at the end of any job: no reason to lose the job, see outsideNotes.
  * Open ones are saved with all their data. In the node's own network they cannot be silenced while they are restored, and one that has
  * more to send than its peer takes would be reset by a peer that is not there yet.
  */
-export function unsentObstacles(connections: readonly UnsentConnection[], processes: readonly ObservedProcess[], net: 'private' | 'host'): Obstacle[] {
+export function unsentObstacles(connections: readonly UnsentConnection[], processes: readonly ObservedProcess[], net: 'private' | 'host', isInside: (address: string) => boolean): Obstacle[] {
   const owners = new Map(processes.flatMap((p) => p.sockets.map((inode) => [inode, p] as const)))
   return connections.filter(({ unsentBytes }) => unsentBytes > 0).flatMap(({ inode, remoteAddress, remotePort, unsentBytes }): Obstacle[] => {
     const peer = `${remoteAddress}:${remotePort}`
     const owner = owners.get(inode)
-    if (net === 'private' && inode === '0') {
+    if (net === 'private' && inode === '0' && isInside(remoteAddress)) {
       return [{ kind: 'unsent-data', message: `${unsentBytes} bytes of a connection to ${peer} that its process has closed are still on their way and would be lost`, remedy: readMore }]
     }
     if (net === 'host' && owner !== undefined) {
@@ -46,6 +47,14 @@ export function unsentObstacles(connections: readonly UnsentConnection[], proces
     }
     return []
   })
+}
+
+/** What the owner is told of data for the outside that did not arrive in time. */
+export function outsideNotes(connections: readonly UnsentConnection[], net: 'private' | 'host', isInside: (address: string) => boolean): string[] {
+  if (net === 'host') return []
+  return connections.filter(({ inode, unsentBytes, remoteAddress }) => inode === '0' && unsentBytes > 0 && !isInside(remoteAddress)).map(({ remoteAddress, remotePort, unsentBytes }) => (
+    `${unsentBytes} bytes of a connection to ${remoteAddress}:${remotePort} that its process has closed had not arrived when the job was saved; they are lost if the job ends here`
+  ))
 }
 
 /** An urgent byte stops CRIU's reading of the queue, or is lost without a word. */
