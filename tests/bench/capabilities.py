@@ -31,7 +31,7 @@ if what == 'tcp':
 elif what == 'tcp closed':
     s = socket.create_server(('127.0.0.1', 0)); a = socket.create_connection(s.getsockname()); b = s.accept()[0]; b.send(b'bye'); b.close()
 elif what == 'tcp half':
-    s = socket.create_server(('::1', 0), family=socket.AF_INET6); a = socket.create_connection(s.getsockname()); b = s.accept()[0]; b.send(b'bye'); b.shutdown(1); a.shutdown(1)
+    s = socket.create_server(('::1', 0), family=socket.AF_INET6); a = socket.create_connection(s.getsockname()[:2]); b = s.accept()[0]; b.send(b'bye'); b.shutdown(1); a.shutdown(1)
 elif what == 'sysv':
     libc.shmat.restype = ctypes.c_void_p
     m = libc.shmget(0, 4096, 0o1600); libc.shmat(m, None, 0)
