@@ -70,6 +70,11 @@ function isPrivate(path: string): boolean {
   return [...carriedTrees, '/proc', '/dev', '/sys'].some((tree) => path === tree || path.startsWith(`${tree}/`))
 }
 
+/** The kernel's names of memory that is mapped like a file (SysV segments, memfd), which stand in no directory. */
+function isMemory(path: string): boolean {
+  return /^\/(?:SYSV[0-9a-f]{8}$|memfd:|anon_hugepage$)/.test(path)
+}
+
 /** NFS keeps a deleted file that is open under such a name; CRIU takes it for deleted. */
 function isSillyName(path: string): boolean {
   return /\/\.nfs[0-9a-f]+$/.test(path)
@@ -81,7 +86,7 @@ function isSillyName(path: string): boolean {
  * @param sockets paths that Unix sockets of the payload are bound to
  */
 export function rehearsalView(files: readonly RehearsedFile[], sockets: readonly string[]): RehearsalView {
-  const changing = files.filter((file) => file.deleted || file.kind === 'fifo' || isSillyName(file.path)).map((file) => file.path)
+  const changing = files.filter((file) => file.deleted || file.kind === 'fifo' || isSillyName(file.path)).map((file) => file.path).filter((path) => !isMemory(path))
   const writable = files.filter((file) => file.writable && file.kind === 'file' && !file.deleted && !isSillyName(file.path)).map((file) => file.path)
   const unique = (paths: readonly string[]): string[] => [...new Set(paths)].sort()
   return {

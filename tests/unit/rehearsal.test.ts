@@ -38,6 +38,10 @@ describe('the view of a rehearsal', () => {
     expect(rehearsalView([file('/tmp/x', { deleted: true }), file('/dev/shm/y', { writable: true }), file('/dev/null', { kind: 'character-device', writable: true })], ['/tmp/socket'])).toEqual({ over: [], write: [] })
   })
 
+  test('has nothing of memory that has a name only', () => {
+    expect(rehearsalView(['/SYSV0000002a', '/memfd:shared', '/anon_hugepage'].map((path) => file(path, { deleted: true, writable: true })), [])).toEqual({ over: [], write: [] })
+  })
+
   test('knows the root directory', () => {
     expect(rehearsalView([file('/gone', { deleted: true })], []).over).toEqual(['/'])
   })
