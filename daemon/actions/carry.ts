@@ -93,9 +93,14 @@ export async function carryOut(context: Context, sandbox: Sandbox, directory: st
   if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
 }
 
+/** Fills the private trees of a fresh sandbox. @param cgroups whose memory they are */
+export async function unpackTree(context: Context, sandbox: Sandbox, directory: string, cgroups: readonly string[]): Promise<void> {
+  await unpack(context, sandbox, join(directory, treeName), '--no-overwrite-dir', cgroups)
+}
+
 /** Brings it back into a fresh sandbox, before the engine restores. @param cgroups those of the payload */
 export async function carryIn(context: Context, sandbox: Sandbox, directory: string, cgroups: readonly string[]): Promise<void> {
-  await unpack(context, sandbox, join(directory, treeName), '--no-overwrite-dir', cgroups)
+  await unpackTree(context, sandbox, directory, cgroups)
   // In place: slurmstepd has the job's output files open.
   if (existsSync(join(directory, carriedName))) await unpack(context, sandbox, join(directory, carriedName), '--overwrite', cgroups)
   if (sandbox.run.script !== '' && !existsSync(sandbox.run.script)) placeScript(context, sandbox, join(directory, scriptName))

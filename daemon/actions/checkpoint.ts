@@ -12,6 +12,7 @@ import { assertWhole } from './lost-member.ts'
 import { atAll, atAllOthers, membersOf } from './members.ts'
 import { assertNoObstacles, assertNotSuspended } from './observe.ts'
 import { markSaved } from './mark-saved.ts'
+import { rehearseAll } from './rehearse.ts'
 import { requeueInBackground } from './requeue.ts'
 import { mayResubmit } from './resubmit.ts'
 import { assertWithinQuota, pruneImages } from './retention.ts'
@@ -85,6 +86,7 @@ async function prepare(context: Context, sandbox: Sandbox, { order, members, sta
   await atAll(members, (member) => member.record(order))
   const slowestMs = Math.max(...reports.map((r) => r.dumpMs))
   context.catalogue.events.add(sandbox.run.id, Date.now(), 'prepared', { checkpoint: order.checkpoint, members: members.length, quietMs: quietAt - startedAt, preparedMs: Date.now() - startedAt, slowestDumpMs: Math.round(slowestMs) })
+  await rehearseAll(context, sandbox, members, order)
   return { launches, startedAt, bytes: reports.reduce((sum, r) => sum + r.bytes, 0) }
 }
 

@@ -15,6 +15,7 @@ import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspe
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
+import { tcpLosses } from './tcp-losses.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
 
@@ -88,8 +89,10 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   // Asked anew while the payload is frozen: what came since the preflight is caught before anything is ended.
   const { processes, carried, obstacles } = inspect(context, sandbox)
   assertTreeComplete(processes)
-  assertNoObstacles(obstacles.filter(({ kind }) => kind === 'lease'))
+  const losses = await tcpLosses(context, sandbox, processes)
+  assertNoObstacles([...obstacles.filter(({ kind }) => kind === 'lease'), ...losses.obstacles])
   Object.assign(half, { processes, carried })
+  for (const text of losses.notes) sandbox.link?.send('say', { text })
   if (order.keepRunning) tellWatchers(context, sandbox, processes)
   await carryOut(context, sandbox, draft.directory, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }

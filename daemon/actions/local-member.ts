@@ -2,6 +2,7 @@ import type { MemberPort } from '../core/member.ts'
 import type { Context, Sandbox } from './context.ts'
 import { abort, commit, dump, publish, quiesce, record, seal } from './dump-member.ts'
 import { observe } from './observe.ts'
+import { rehearse } from './rehearse-member.ts'
 import { clear, restoreMember, resume } from './restore-member.ts'
 
 /** This node's own member of a run, for its coordinator: here by call, elsewhere through http/. */
@@ -13,6 +14,7 @@ export function localMember(context: Context, sandbox: Sandbox): MemberPort {
     quiesce: (order) => quiesce(context, sandbox, order),
     dump: (order) => dump(context, sandbox, order),
     record: (order) => record(context, sandbox, order),
+    rehearse: (order, seconds) => rehearse(context, sandbox, order, seconds),
     seal: (order, cut) => seal(context, sandbox, order, cut),
     publish: (order) => publish(context, sandbox, order),
     commit: (order) => commit(context, sandbox, order),

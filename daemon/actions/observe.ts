@@ -14,6 +14,7 @@ import { treeObstacles } from './carry.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { fileRules } from './places.ts'
 import { rollbackCost } from './rollback.ts'
+import { tcpLosses } from './tcp-losses.ts'
 
 export function deadlineRules(context: Context): DeadlineRules {
   const { deadline } = context.config
@@ -120,8 +121,10 @@ const directoriesLookedAt = 2000
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
   const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
   sandbox.noticing = processes.some((one) => one.watched.length > 0 || one.files.some((file) => file.leased))
-  const [{ bytes, prediction }, ofTrees] = await Promise.all([predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt)])
-  return { obstacles: [...obstacles, ...ofTrees], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
+  const [{ bytes, prediction }, ofTrees, losses] = await Promise.all([
+    predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt), tcpLosses(context, sandbox, processes),
+  ])
+  return { obstacles: [...obstacles, ...ofTrees, ...losses.obstacles], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
 /**

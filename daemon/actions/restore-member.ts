@@ -44,6 +44,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
   await context.engine.assertFits(image.directory)
   try {
     if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
+    if (sandbox.options.net === 'private') await context.network.silence(sandbox.pid1)
     const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
     assertRoom(sandbox, image)
     await carryIn(context, sandbox, image.directory, cgroups)
@@ -80,6 +81,7 @@ export async function resume(context: Context, sandbox: Sandbox): Promise<void> 
   if (restoring !== undefined) await restoring.commit()
   else await settleOrphan(context, sandbox, 'commit')
   if (restoring === undefined && !rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_CRIU_RESTORE_FAILED', `member ${sandbox.member} has no payload to go on with`)
+  if (sandbox.options.net === 'private') await context.network.endSilence(sandbox.pid1)
   context.catalogue.transaction(() => {
     context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
     context.catalogue.runs.setError(sandbox.run.id, null, null)

@@ -27,10 +27,20 @@ function planned(run: RunView): string[] {
   return [`Walltime: saved at ${clock(run.savedAt)}, as it ends at ${clock(run.walltimeEndsAt)}: ${needs}${beside}, ${plan.safety} times the spread and ${seconds(plan.marginSeconds)} are kept free.`, ...periodic]
 }
 
+/** The last rehearsal, as the daemon has it on record (actions/rehearse.ts). */
+function rehearsed(run: RunView): string[] {
+  const last = run.events.findLast(({ kind }) => kind === 'rehearsed')?.detail
+  if (last === undefined) return []
+  return [last['outcome'] === 'passed'
+    ? `Rehearsed: checkpoint ${String(last['checkpoint'])} could be restored; tried in ${seconds(Number(last['seconds']))}.`
+    : `Not rehearsed: checkpoint ${String(last['checkpoint'])}: ${String(last['reason'])}.`]
+}
+
 function detail(run: RunView): string {
   const parts = [overview([run])]
   const plans = planned(run)
   if (plans.length > 0) parts.push('', ...plans)
+  parts.push(...rehearsed(run))
   if (run.error !== null) parts.push(`\nLast refusal${run.state === 'ended' ? ' before it ended' : ''}: ${run.error}`)
   if (run.stints.length > 0) {
     parts.push('', 'Stints before this one', table(

@@ -1,6 +1,7 @@
 import { lookup } from 'node:dns/promises'
 import type { DrainReport, DrainedJob } from '../core/drain.ts'
 import type { CoordinatorPort, Decision, DumpReport, MemberObservation, MemberPlan, MemberPort, NodeNetworks, RelayedReply, SealReport } from '../core/member.ts'
+import type { RehearsalReport } from '../core/rehearsal.ts'
 import type { Peers } from './peers.ts'
 
 /** For what is done at once, seconds. */
@@ -50,6 +51,7 @@ export class PeerDaemons {
       quiesce: (order) => call('quiesce', order, quick * 3),
       dump: (order) => call<DumpReport>('dump', order, checkpointSeconds),
       record: (order) => call('record', order, checkpointSeconds),
+      rehearse: (order, seconds) => call<RehearsalReport>('rehearse', { order, seconds }, seconds + quick * 3),
       seal: (order, cut) => call<SealReport>('seal', { order, cut }, checkpointSeconds),
       publish: (order) => call('publish', order),
       commit: (order) => call('commit', order, quick * 3),

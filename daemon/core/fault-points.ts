@@ -4,7 +4,7 @@
  * (it is made first, so that the restarted daemon passes).
  */
 
-export const faultPoints = ['opened', 'member-started', 'dumping', 'prepared', 'sealed', 'decided', 'ending', 'committed', 'restoring'] as const
+export const faultPoints = ['opened', 'member-started', 'dumping', 'prepared', 'sealed', 'decided', 'ending', 'committed', 'rehearsed', 'restoring'] as const
 export type FaultPoint = (typeof faultPoints)[number]
 
 /** Called at each point; does nothing in production. */

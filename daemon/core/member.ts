@@ -2,6 +2,7 @@ import { Type, type Static } from 'typebox'
 import type { DrainedJob } from './drain.ts'
 import { LaunchBook } from './launch-book.ts'
 import type { Obstacle } from './obstacles.ts'
+import type { RehearsalReport } from './rehearsal.ts'
 import { triggers, type Trigger } from './states.ts'
 
 /**
@@ -84,6 +85,11 @@ export interface MemberPort {
   dump(order: DumpOrder): Promise<DumpReport>
   /** What is open for writing goes on record. All members are frozen by then: files may be common to them. */
   record(order: DumpOrder): Promise<void>
+  /**
+   * Restores its part into a sandbox that is thrown away, up to the engine's barrier; the payload stays frozen.
+   * @throws StintError E_REHEARSAL_FAILED
+   */
+  rehearse(order: DumpOrder, seconds: number): Promise<RehearsalReport>
   /** Hashes, flushes and writes the manifest. */
   seal(order: DumpOrder, cut: RunCut): Promise<SealReport>
   /** The checkpoint gets its final name, where the coordinator's rename does not show already. */

@@ -1,7 +1,7 @@
 /** What stands in the way of a checkpoint, in words for the job's owner. */
 export interface Obstacle {
   readonly kind:
-    | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'device' | 'node-local-file' | 'carry-limit' | 'lease'
+    | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'lease'
     | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running' | 'overlong-path'
   readonly message: string
   readonly remedy: string
@@ -24,6 +24,8 @@ export interface ObservedConnection {
   readonly inode: string
   readonly remoteAddress: string
   readonly remotePort: number
+  /** False for half-closed ones. */
+  readonly isEstablished: boolean
 }
 
 function name(process: ObservedProcess): string {
@@ -90,7 +92,7 @@ export function connectionObstacles(
     const owner = owners.get(connection.inode)
     if (owner === undefined || isInside(connection.remoteAddress)) return []
     const peer = `${connection.remoteAddress}:${connection.remotePort}`
-    if (slurmPorts.has(connection.remotePort)) {
+    if (connection.isEstablished && slurmPorts.has(connection.remotePort)) {
       return [{ kind: 'slurm-connection', message: `${name(owner)} is connected to Slurm at ${peer}`, remedy: 'Wait until the Slurm command has ended, or avoid it in the job.' }]
     }
     if (net === 'private') return []

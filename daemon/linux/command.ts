@@ -39,6 +39,18 @@ export interface DetachedProgram {
   readonly ended: Promise<number>
 }
 
+/** A program that lives as long as its standard input is open: it ends with the daemon at the latest. */
+export interface TiedProgram {
+  readonly pid: number
+  /** Its first line of output, or all of it when it has ended. */
+  readonly firstLine: Promise<string>
+  /** Closes its standard input, and kills what has not ended then. */
+  end(): Promise<void>
+}
+
+/** Seconds a tied program has to end by itself. */
+const endSeconds = 5
+
 /**
  * The one way this daemon starts programs: argv arrays, an absolute program, a minimal environment, a time limit,
  * bounded output.
@@ -77,6 +89,37 @@ export class CommandRunner {
       throw new StintError('E_COMMAND_FAILED', `${program} ${why}: ${(stderr || stdout).trim().slice(-500)}`, { details: { argv, exitCode, stderr } })
     }
     return { exitCode, stdout, stderr }
+  }
+
+  /** Starts a program that reads `input` and then waits for the end of its standard input. */
+  startTied(argv: readonly [string, ...string[]], input: string): TiedProgram {
+    const [program, ...args] = argv
+    const child = spawn(program, args, { env: minimalEnvironment, cwd: '/', stdio: ['pipe', 'pipe', 'pipe'] })
+    const ended = new Promise<void>((resolve) => { child.once('close', () => { resolve() }) })
+    const { promise: firstLine, resolve } = Promise.withResolvers<string>()
+    let text = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (chunk: string) => {
+        text = (text + chunk).slice(0, 2000)
+        if (text.includes('\n')) resolve(text.split('\n')[0] ?? '')
+      })
+    }
+    void ended.then(() => { resolve(text.trim()) })
+    child.on('error', (error) => { resolve(error.message) })
+    child.stdin.on('error', () => undefined) // It has ended; its output says why.
+    child.stdin.write(input)
+    if (child.pid === undefined) throw new StintError('E_COMMAND_FAILED', `${program} did not start`, { details: { argv } })
+    this.#log.debug({ argv, pid: child.pid }, 'started')
+    return {
+      pid: child.pid,
+      firstLine,
+      end: async () => {
+        child.stdin.end()
+        const timer = setTimeout(() => { child.kill('SIGKILL') }, endSeconds * 1000)
+        await ended
+        clearTimeout(timer)
+      },
+    }
   }
 
   /**

@@ -24,6 +24,23 @@ const shut = [
   '}',
 ]
 
+/** The mark of packets that CRIU makes in a peer's name (SOCCR_MARK of CRIU's soccr.h). */
+const criuMark = '0xc114'
+const silenceTable = 'inet stint_restore'
+/** Says that the table is gone, as above. */
+const audible = [`add table ${silenceTable}`, `delete table ${silenceTable}`]
+
+/**
+ * While sockets are restored no segment of TCP reaches one, loopback included, but those that CRIU makes: it sends on what was not
+ * sent yet as soon as a socket stands, and a segment that comes before its peer's socket does is answered by a reset.
+ */
+const silent = [
+  ...audible,
+  `table ${silenceTable} {`,
+  `  chain arriving { type filter hook input priority filter; policy accept; meta l4proto tcp meta mark != ${criuMark} drop; }`,
+  '}',
+]
+
 export type GateState = 'open' | 'shut'
 
 /**
@@ -48,6 +65,16 @@ export class Gate {
   /** @throws StintError E_COMMAND_FAILED */
   async open(): Promise<void> {
     await this.#commands.run([...this.#nft, '-f', '-'], { input: opened.join('\n') })
+  }
+
+  /** No TCP reaches the sandbox's sockets; sandboxes with a network of their own only. It may be so already. @throws StintError E_COMMAND_FAILED */
+  async silence(): Promise<void> {
+    await this.#commands.run([...this.#nft, '-f', '-'], { input: silent.join('\n') })
+  }
+
+  /** TCP passes again: what was lost meanwhile is sent again. @throws StintError E_COMMAND_FAILED */
+  async endSilence(): Promise<void> {
+    await this.#commands.run([...this.#nft, '-f', '-'], { input: audible.join('\n') })
   }
 
   /** @throws StintError E_COMMAND_FAILED */

@@ -125,6 +125,19 @@ export class SandboxNetwork {
     })
   }
 
+  /**
+   * Gives a namespace the addresses and routes of a sandbox, on devices that lead nowhere, and no TCP reaches its sockets: for a
+   * restore that is thrown away.
+   * @param prefixLength of the member's network; undefined for a run of one node
+   */
+  async imitate(pid1: number, address: string, prefixLength: string | undefined): Promise<void> {
+    // A pair whose other end stays down drops what it is given.
+    const dead = (device: string): string[] => [`link add ${device} type veth peer name x${device}`, ...insideLines(device), `link set ${device} up`]
+    const addresses = prefixLength === undefined ? [`addr add ${address}/32 dev eth0`] : [...dead(memberDevice), `addr add ${address}/${prefixLength} dev ${memberDevice}`]
+    await this.#batchInside(pid1, [...dead('eth0'), ...addresses, defaultRoute(address)])
+    await this.silence(pid1)
+  }
+
   /** Holds on to a sandbox's namespace, so that `disconnect` reaches it when its processes are gone. Not the node's own, of net=host. */
   hold(pid1: number): void {
     const path = `/proc/${pid1}/ns/net`
@@ -158,6 +171,16 @@ export class SandboxNetwork {
   /** Lets members talk. It may be open already. */
   async openGate(pid1: number): Promise<void> {
     await new Gate(this.#commands, this.#programs, pid1).open()
+  }
+
+  /** While sockets are restored: no TCP reaches them. It may be so already. */
+  async silence(pid1: number): Promise<void> {
+    await new Gate(this.#commands, this.#programs, pid1).silence()
+  }
+
+  /** TCP reaches the sandbox's sockets. It may do so already. */
+  async endSilence(pid1: number): Promise<void> {
+    await new Gate(this.#commands, this.#programs, pid1).endSilence()
   }
 
   async gateState(pid1: number): Promise<GateState> {

@@ -8,9 +8,15 @@ export interface Connection {
   readonly localPort: number
   readonly remoteAddress: string
   readonly remotePort: number
+  readonly isEstablished: boolean
+  /** Written by this side, not acknowledged by the other; a FIN counts as one byte. */
+  readonly unsentBytes: number
 }
 
+/** States of include/net/tcp_states.h in hexadecimal. */
 const established = '01'
+/** No end of a connection, or one that has nothing left to do: SYN_RECV, TIME_WAIT, CLOSE, LISTEN, NEW_SYN_RECV. */
+const unconnected = new Set(['03', '06', '07', '0A', '0C'])
 
 /** The kernel prints addresses as 32-bit words in host byte order. */
 function parseAddress(hex: string): string {
@@ -24,24 +30,26 @@ function parseAddress(hex: string): string {
   return Array.from({ length: 8 }, (_, i) => (((v4[2 * i] ?? 0) << 8) | (v4[2 * i + 1] ?? 0)).toString(16)).join(':')
 }
 
-/** Established connections out of /proc/PID/net/tcp or tcp6 (proc_net_tcp in the kernel's documentation). */
+/** Connections, half-closed ones and those nobody has open any more (inode 0) included, out of /proc/PID/net/tcp or tcp6 (proc_net_tcp in the kernel's documentation). */
 export function parseTcp(text: string): Connection[] {
   return text.split('\n').slice(1).flatMap((line) => {
-    const [, local, remote, state, , , , , , inode] = line.trim().split(/\s+/)
+    const [, local, remote, state = '', queues, , , , , inode] = line.trim().split(/\s+/)
     const [localHex = '', localPort = ''] = local?.split(':') ?? []
     const [remoteHex = '', remotePort = ''] = remote?.split(':') ?? []
-    if (state !== established || inode === undefined) return []
+    if (inode === undefined || unconnected.has(state)) return []
     return [{
       inode,
       localAddress: parseAddress(localHex),
       localPort: parseInt(localPort, 16),
       remoteAddress: parseAddress(remoteHex),
       remotePort: parseInt(remotePort, 16),
+      isEstablished: state === established,
+      unsentBytes: parseInt(queues ?? '0', 16),
     }]
   })
 }
 
-/** Established TCP connections in a process's network namespace. */
+/** TCP connections in a process's network namespace. */
 export function connectionsOf(pid: number): Connection[] {
   return ['tcp', 'tcp6'].flatMap((table) => parseTcp(unlessGone(() => readFileSync(`/proc/${pid}/net/${table}`, 'utf8')) ?? ''))
 }

@@ -45,6 +45,8 @@ export interface RestoreRequest extends EngineTarget {
   readonly workDirectory: string
   /** After this the restore is given up; some that cannot succeed hang. */
   readonly timeoutSeconds: number
+  /** The payload is there, too, and holds its file locks: they are left out. */
+  readonly rehearsal?: boolean
 }
 
 /** A restore that has reached its barrier: every task is there, none runs. Exactly one of `commit` and `abort` is called. */

@@ -25,6 +25,10 @@ int main(int argc, char **argv)
         return join_main(argc - 2, argv + 2);
     if (argc == 2 && strcmp(argv[1], "files") == 0)
         return files_main();
+    if (argc == 2 && strcmp(argv[1], "rehearse") == 0)
+        return rehearse_main();
+    if (argc > 2 && strcmp(argv[1], "sockets") == 0)
+        return sockets_main(argc - 2, argv + 2);
     if (argc == 5 && strcmp(argv[1], "hook") == 0)
         return hook_main(argv[2], argv[3], argv[4]);
     fputs("stint-init: started by the Slurm plugin, the daemon and Slurm's hooks, not by hand\n", stderr);

@@ -11,7 +11,7 @@ from pathlib import Path
 
 USER = 65534
 DUMP = 'sys_admin net_admin dac_read_search sys_ptrace dac_override'.split()
-RESTORE = 'sys_admin net_admin sys_time setuid setgid setpcap sys_chroot dac_override chown fowner sys_ptrace ipc_lock sys_nice'.split()
+RESTORE = 'sys_admin net_admin net_raw sys_time setuid setgid setpcap sys_chroot dac_override chown fowner sys_ptrace ipc_lock sys_nice'.split()
 SHARED = '-v4 --manage-cgroups=ignore --tcp-established --network-lock=skip --file-locks --no-default-config'.split()
 
 # The payload: filters a system call as root, becomes the user, then holds the thing by name and counts.
@@ -28,6 +28,10 @@ if os.getuid() == 0:
     os.execv(sys.executable, [sys.executable, *sys.argv])
 if what == 'tcp':
     s = socket.create_server(('127.0.0.1', 0)); a = socket.create_connection(s.getsockname()); b = s.accept()
+elif what == 'tcp closed':
+    s = socket.create_server(('127.0.0.1', 0)); a = socket.create_connection(s.getsockname()); b = s.accept()[0]; b.send(b'bye'); b.close()
+elif what == 'tcp half':
+    s = socket.create_server(('::1', 0), family=socket.AF_INET6); a = socket.create_connection(s.getsockname()[:2]); b = s.accept()[0]; b.send(b'bye'); b.shutdown(1); a.shutdown(1)
 elif what == 'sysv':
     libc.shmat.restype = ctypes.c_void_p
     m = libc.shmget(0, 4096, 0o1600); libc.shmat(m, None, 0)
@@ -47,7 +51,7 @@ out = open('count', 'a', buffering=1)
 while True:
     out.write('x'); out.flush(); time.sleep(.02)
 '''.replace('UID', str(USER))
-PAYLOADS = ['no filter', 'plain', 'tcp', 'sysv', 'inotify', 'ghost', 'link', 'lease', 'pty', 'undumpable']
+PAYLOADS = ['no filter', 'plain', 'tcp', 'tcp closed', 'tcp half', 'sysv', 'inotify', 'ghost', 'link', 'lease', 'pty', 'undumpable']
 INIT = '''mount -t proc proc /proc && mount -t devpts -o newinstance,ptmxmode=666,gid=5 devpts /dev/pts && mount --bind /dev/pts/ptmx /dev/ptmx && ip link set lo up
 [ $# = 0 ] || { echo 999 > /proc/sys/kernel/ns_last_pid; setsid "$@" < /dev/null > /dev/null 2>&1 & }
 echo ready; exec sleep infinity'''

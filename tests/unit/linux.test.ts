@@ -290,7 +290,7 @@ describe('TCP connections', () => {
   test('that are established are read from recorded tables', () => {
     const v4 = `${header}\n   0: 0100007F:1A29 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0 100\n   1: 0502A8C0:D431 0101A8C0:1AA1 01 00000000:00000000 02:000004D2 00000000  1001        0 222 2 0 20 4 30 10 -1\n`
     const v6 = `${header}\n   0: 00000000000000000000000001000000:0016 00000000000000000000000001000000:C350 01 0:0 00:0 0 0 0 333 1\n   1: 0000000000000000FFFF00000502A8C0:0016 0000000000000000FFFF00000101A8C0:C350 01 0:0 00:0 0 0 0 444 1\n`
-    expect(parseTcp(v4)).toEqual([{ inode: '222', localAddress: '192.168.2.5', localPort: 54321, remoteAddress: '192.168.1.1', remotePort: 6817 }])
+    expect(parseTcp(v4)).toEqual([{ inode: '222', localAddress: '192.168.2.5', localPort: 54321, remoteAddress: '192.168.1.1', remotePort: 6817, isEstablished: true, unsentBytes: 0 }])
     expect(parseTcp(v6).map((c) => [c.inode, c.localAddress, c.remoteAddress])).toEqual([['333', '0:0:0:0:0:0:0:1', '0:0:0:0:0:0:0:1'], ['444', '192.168.2.5', '192.168.1.1']])
   })
 

@@ -53,7 +53,7 @@ describe('an obstacle', () => {
 
 describe('a connection', () => {
   const processes = [process(1001, root, { sockets: ['77'] })]
-  const to = (remoteAddress: string, remotePort: number, inode = '77') => [{ inode, remoteAddress, remotePort }]
+  const to = (remoteAddress: string, remotePort: number, inode = '77') => [{ inode, remoteAddress, remotePort, isEstablished: true }]
   const inside = (address: string): boolean => address === '127.0.0.1'
 
   test.each([6817, 6818, 6819])('to Slurm at port %d stands in the way in every network', (port) => {

@@ -11,6 +11,7 @@ import { memberEnded } from '../../actions/start-member.ts'
 import { DrainedJob } from '../../core/drain.ts'
 import { StintError } from '../../core/errors.ts'
 import { DecisionAnswer, DumpOrder, DumpReport, MemberPlan, NodeNetworks, RelayedLetter, RelayedReply, RunCut, SealReport, type MemberObservation, type MemberPort } from '../../core/member.ts'
+import { RehearsalReport } from '../../core/rehearsal.ts'
 import { CheckView, JobParams, errorResponses } from '../schemas.ts'
 import type { Api } from '../server.ts'
 
@@ -53,6 +54,7 @@ export function addMemberRoutes(api: Api, context: Context): void {
   tells('quiesce', 'Shut its gate and its post office', DumpOrder, (job, order) => member(job).quiesce(order))
   asks('dump', 'Answers when its dump stands at the barrier', DumpOrder, DumpReport, (job, order) => member(job).dump(order))
   tells('record', 'Record what it has open for writing; all members are frozen', DumpOrder, (job, order) => member(job).record(order))
+  asks('rehearse', 'Restore its part beside the frozen payload, and throw that away', Type.Object({ order: DumpOrder, seconds: Type.Number({ minimum: 1 }) }), RehearsalReport, (job, { order, seconds }) => member(job).rehearse(order, seconds))
   asks('seal', 'Make its image durable', Type.Object({ order: DumpOrder, cut: RunCut }), SealReport, (job, { order, cut }) => member(job).seal(order, cut))
   tells('publish', 'The checkpoint has its final name', DumpOrder, (job, order) => member(job).publish(order))
   tells('commit', 'What was decided: its payload ends, or runs on', DumpOrder, (job, order) => member(job).commit(order))

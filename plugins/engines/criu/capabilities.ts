@@ -17,6 +17,7 @@ export const dumpCapabilities = [
 export const restoreCapabilities = [
   'sys_admin', // IPC and time namespaces, seccomp filters, process ids: "Unable create a network namespace".
   'net_admin', // TCP repair, and CRIU's own probe of netlink and nftables: "-1 reported by netlink".
+  'net_raw', // TCP connections that one side has closed: CRIU plays the other side's FIN: "libnet_open_raw4(): SOCK_RAW allocation failed".
   'sys_time', // The offset of the new time namespace: "Unable to set a monotonic clock offset".
   'setuid', // The tasks' user: "Unable to set real, effective and saved user ID"; CRIU then hangs when no_new_privs is set.
   'setgid', // The tasks' groups: "Unable to set real, effective and saved group ID"; as for setuid.

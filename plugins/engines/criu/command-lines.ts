@@ -26,7 +26,7 @@ export function capabilityList(names: readonly string[], prefix = ''): string {
   return [`-all`, ...names.map((name) => `+${prefix}${name}`)].join(',')
 }
 
-const common = ['--no-default-config', '--manage-cgroups=ignore', '--tcp-established', '--network-lock=skip', '--file-locks', '-v4']
+const common = ['--no-default-config', '--manage-cgroups=ignore', '--tcp-established', '--network-lock=skip', '-v4']
 
 /** Dump as the job's user with the ambient capabilities of capabilities.ts: root-only rights stay out of CRIU's hands. */
 export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
@@ -37,7 +37,7 @@ export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
     `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
     programs.criu, 'dump', '--unprivileged', '--tree', String(request.rootPid), '--images-dir', `${request.directory}/criu`,
     '--work-dir', request.runDirectory, '--log-file', 'dump.log',
-    ...common, '--ghost-limit', '64G', '--link-remap', '--action-script', `${programs.libexecDir}/stint-barrier`,
+    ...common, '--file-locks', '--ghost-limit', '64G', '--link-remap', '--action-script', `${programs.libexecDir}/stint-barrier`,
     ...(request.keepRunning ? ['--leave-running'] : []),
     // By default CRIU opens every regular file that is open to look for a build id, and compares that at the restore.
     ...(request.unseen ? ['--file-validation', 'filesize'] : []),
@@ -71,6 +71,6 @@ export function restoreArgv(programs: CriuPrograms, request: RestoreRequest, own
     ...enter(programs, request),
     programs.setpriv, '--securebits=+noroot', `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
     programs.criu, 'restore', '--restore-detached', '--images-dir', `${request.directory}/criu`, '--work-dir', request.workDirectory,
-    '--log-file', 'restore.log', ...common, '--action-script', `${programs.libexecDir}/stint-barrier`,
+    '--log-file', 'restore.log', ...common, ...(request.rehearsal === true ? [] : ['--file-locks']), '--action-script', `${programs.libexecDir}/stint-barrier`,
   ] as Argv
 }
