@@ -20,11 +20,14 @@ export function asUser(context: Context, sandbox: Sandbox): string[] {
   return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', '--inh-caps=-all', '--']
 }
 
+/** Times to the nanosecond, which make compares, need the pax format; extended attributes of the user and ACLs travel in it, too. */
+const metadata = ['--format=posix', '--pax-option=delete=ctime,delete=atime', '--xattrs', '--xattrs-include=user.*', '--acls']
+
 /** @param runAs what stands before tar: nothing, or asUser() */
 async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly string[], runAs: readonly string[] = []): Promise<void> {
   try {
     await context.commands.run(
-      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
+      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', ...metadata, '--sparse', '--numeric-owner', '--null', '--files-from=-'],
       { input: paths.join('\0'), outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {
@@ -39,7 +42,7 @@ async function pack(context: Context, sandbox: Sandbox, output: string, paths: r
  */
 async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '--no-overwrite-dir' | '--overwrite', cgroups: readonly string[]): Promise<void> {
   await context.commands.run(
-    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', mode],
+    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', ...metadata, '--same-permissions', '--numeric-owner', mode],
     { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
   )
 }

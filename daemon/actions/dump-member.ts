@@ -9,6 +9,7 @@ import { processStat } from '../linux/processes.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
+import { recordLedger } from './ledger.ts'
 import { assertTreeComplete, bytesBeside, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
@@ -85,7 +86,8 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.catalogue.checkpoints.move(row.id, 'prepared')
   context.fault('prepared')
   assertTreeComplete(sandbox)
-  await carryOut(context, sandbox, draft.directory, carried)
+  const ledger = recordLedger(context, sandbox, draft.directory) // Beside the packing: the payload is frozen for both.
+  await carryOut(context, sandbox, draft.directory, carried).finally(async () => ledger)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
 

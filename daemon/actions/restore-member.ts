@@ -5,6 +5,7 @@ import { nodePids, rootAlive } from '../linux/payload.ts'
 import { processStat, signalProcess } from '../linux/processes.ts'
 import { carryIn } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
+import { putBackLedger } from './ledger.ts'
 import { reopen } from './reopen.ts'
 import { rollBack } from './rollback.ts'
 import { settleSeconds } from './settle.ts'
@@ -43,6 +44,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     })
     context.fault('restoring')
     sandbox.restoring = await running.prepared
+    await putBackLedger(context, sandbox, image.directory)
   } catch (error) {
     await clear(context, sandbox)
     throw error

@@ -32,6 +32,8 @@ function detail(run: RunView): string {
   const plans = planned(run)
   if (plans.length > 0) parts.push('', ...plans)
   if (run.error !== null) parts.push(`\nLast refusal: ${run.error}`)
+  const notices = run.events.flatMap(({ kind, detail: { text } }) => (kind === 'notice' && typeof text === 'string' ? [`Notice: ${text}`] : []))
+  if (notices.length > 0) parts.push('', ...notices)
   if (run.stints.length > 0) {
     parts.push('', 'Stints before this one', table(
       ['STINT', 'NODE', 'FROM', 'TO', 'TRIGGER', 'CHECKPOINT', 'SIZE', 'TIME'],

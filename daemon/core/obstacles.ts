@@ -2,7 +2,7 @@
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'device' | 'node-local-file' | 'carry-limit'
-    | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running'
+    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running'
   readonly message: string
   readonly remedy: string
 }

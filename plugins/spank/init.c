@@ -25,6 +25,8 @@ int main(int argc, char **argv)
         return join_main(argc - 2, argv + 2);
     if (argc == 2 && strcmp(argv[1], "files") == 0)
         return files_main();
+    if (argc == 3 && strcmp(argv[1], "ledger") == 0)
+        return ledger_main(argv[2]);
     if (argc == 5 && strcmp(argv[1], "hook") == 0)
         return hook_main(argv[2], argv[3], argv[4]);
     fputs("stint-init: started by the Slurm plugin, the daemon and Slurm's hooks, not by hand\n", stderr);

@@ -13,6 +13,7 @@ int agent_main(int argc, char **argv);
 int barrier_main(void);
 int join_main(int argc, char **argv);
 int files_main(void);
+int ledger_main(const char *mode);
 int hook_main(const char *verb, const char *socket_path, const char *job);
 
 /* Ends like a process with this wait status: the same exit code, or killed by the same signal (without a core). */
