@@ -1,10 +1,13 @@
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { asStintError } from '../core/errors.ts'
-import { parseCpuList, parseLedger, putInput, readFailures, readRecord, recordInput, threadObstacles } from '../core/ledger.ts'
+import { absoluteTimerObstacle, anyAbsoluteTimer, hasRealtimeTimers } from '../core/absolute-timers.ts'
+import { hasKeys, keysOf } from '../core/keys.ts'
+import { answersOf, parseCpuList, parseLedger, putInput, readFailures, readRecord, recordInput, threadObstacles } from '../core/ledger.ts'
 import { insideTree, type Obstacle } from '../core/obstacles.ts'
 import { sandboxProc } from '../linux/payload.ts'
 import { listPids, processStat, processStatus, unlessGone } from '../linux/processes.ts'
+import { asUser, inMounts } from './carry.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 
 /** In an image: what `stint-init ledger` read at the freeze (core/ledger.ts). */
@@ -76,11 +79,41 @@ export async function putBackLedger(context: Context, sandbox: Sandbox, director
   }
 }
 
-/** Threads with a directory or descriptors of their own, which CRIU would lose in silence. Asks the kernel only of processes with threads. */
-export async function ledgerObstacles(context: Context, sandbox: Sandbox, processes: readonly { readonly pid: number; readonly comm: string; readonly state: string }[]): Promise<Obstacle[]> {
+type Process = { readonly pid: number; readonly comm: string; readonly state: string }
+
+/** Threads with a directory or descriptors of their own. Asks the kernel only of processes with threads. */
+async function ownOfThreads(context: Context, sandbox: Sandbox, processes: readonly Process[]): Promise<Obstacle[]> {
   const proc = sandboxProc(sandbox.pid1)
-  const threaded = processes.filter(({ pid, state }) => state !== 'Z' && (unlessGone(() => readdirSync(`${proc}/${pid}/task`)) ?? []).length > 1)
+  const threaded = processes.filter(({ pid }) => (unlessGone(() => readdirSync(`${proc}/${pid}/task`)) ?? []).length > 1)
   if (threaded.length === 0) return []
   const answers = await helper(context, sandbox, 'look', threaded.map(({ pid }) => `process ${pid}\n`).join(''))
   return threadObstacles(answers, new Map(threaded.map(({ pid, comm }) => [pid, comm])))
+}
+
+/** POSIX timers that may be set to a time of day. The kernel does not say whose they are: with none on this node there is none in the job. */
+function absoluteTimers({ pid1 }: Sandbox, processes: readonly Process[]): Obstacle[] {
+  const proc = sandboxProc(pid1)
+  const [first] = processes.filter(({ pid }) => hasRealtimeTimers(unlessGone(() => readFileSync(`${proc}/${pid}/timers`, 'utf8')) ?? ''))
+  if (first === undefined || !anyAbsoluteTimer(unlessGone(() => readFileSync('/proc/timer_list', 'latin1')) ?? '')) return []
+  return [absoluteTimerObstacle(first)]
+}
+
+/** What CRIU would lose in silence and nobody can put back. */
+export async function ledgerObstacles(context: Context, sandbox: Sandbox, processes: readonly Process[]): Promise<Obstacle[]> {
+  const living = processes.filter(({ state }) => state !== 'Z')
+  return [...absoluteTimers(sandbox, living), ...await ownOfThreads(context, sandbox, living)]
+}
+
+/**
+ * Tells of keys (Kerberos, AFS) that stay behind: no one may read them from outside. /proc says whose a key is, not which process has it
+ * in its keyrings, so it is said of all the user's keys on this node.
+ */
+export async function tellKeys(context: Context, sandbox: Sandbox): Promise<void> {
+  const { uid } = sandbox.run
+  if (!hasKeys(unlessGone(() => readFileSync('/proc/key-users', 'utf8')) ?? '', uid)) return
+  const { stdout } = await context.commands.run(
+    [...inMounts(context, sandbox), ...asUser(context, sandbox), join(context.config.paths.libexec_dir, 'stint-init'), 'ledger', 'keys'], { timeoutSeconds: helperSeconds },
+  )
+  const keys = keysOf(answersOf(stdout).join('\n'), uid)
+  tellNotices(context, sandbox, keys.map((key) => `the key "${key}" is in a keyring of this node\'s kernel and stays here when the job moves; if the job needs it, get it again then (kinit, aklog)`))
 }

@@ -9,7 +9,7 @@ import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } fr
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
-import { ledgerObstacles } from './ledger.ts'
+import { ledgerObstacles, tellKeys } from './ledger.ts'
 import { fileRules } from './places.ts'
 import { rollbackBytes } from './rollback.ts'
 
@@ -95,6 +95,7 @@ export function inspect(context: Context, sandbox: Sandbox): { processes: Payloa
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
   const { processes, obstacles: found, carried, carriedBytes } = inspect(context, sandbox)
   const obstacles = [...found, ...await ledgerObstacles(context, sandbox, processes)]
+  await tellKeys(context, sandbox)
   const { bytes, prediction } = await predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes })
   return { obstacles, carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }

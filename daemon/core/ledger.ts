@@ -15,7 +15,7 @@ interface SocketOption {
   /** Of the value, bytes; default an int. */
   readonly length?: number
   /**
-   * How it is put back (plugins/spank/ledger_sockets.c): `i`, `n` a device's index, in the host's or the network's byte order; `u` only
+   * How it is put back (plugins/spank/ledger_sockets.c): `i`, `n` a device's index, in the host's or the network's byte order; `d` not of streams; `u` only
    * while not connected; `l` only while listening; `c` never, but compared. Here: `q`, the kernel may change it by itself, so a
    * difference is told to nobody.
    */
@@ -44,12 +44,12 @@ export const socketOptions: readonly SocketOption[] = [
   ...ofLevel(levels.ip, {
     IP_TOS: 1, IP_TTL: 2, IP_HDRINCL: 3, IP_OPTIONS: [4, { length: 40 }], IP_RECVOPTS: 6, IP_RETOPTS: 7, IP_PKTINFO: 8, IP_MTU_DISCOVER: 10, IP_RECVERR: 11, IP_RECVTTL: 12,
     IP_RECVTOS: 13, IP_FREEBIND: 15, IP_PASSSEC: 18, IP_TRANSPARENT: 19, IP_RECVORIGDSTADDR: 20, IP_MINTTL: 21, IP_NODEFRAG: 22, IP_CHECKSUM: 23, IP_BIND_ADDRESS_NO_PORT: 24,
-    IP_RECVFRAGSIZE: 25, IP_RECVERR_RFC4884: 26, IP_MULTICAST_IF: 32, IP_MULTICAST_TTL: 33, IP_MULTICAST_LOOP: 34, IP_MULTICAST_ALL: 49, IP_UNICAST_IF: [50, { flags: 'n' }],
+    IP_RECVFRAGSIZE: 25, IP_RECVERR_RFC4884: 26, IP_MULTICAST_IF: [32, { flags: 'd' }], IP_MULTICAST_TTL: [33, { flags: 'd' }], IP_MULTICAST_LOOP: [34, { flags: 'd' }], IP_MULTICAST_ALL: 49, IP_UNICAST_IF: [50, { flags: 'n' }],
     IP_LOCAL_PORT_RANGE: 51,
   }),
   ...ofLevel(levels.ipv6, {
     IPV6_2292PKTINFO: 2, IPV6_2292HOPOPTS: 3, IPV6_2292DSTOPTS: 4, IPV6_2292RTHDR: 5, IPV6_CHECKSUM: 7, IPV6_2292HOPLIMIT: 8, IPV6_FLOWINFO: 11, IPV6_UNICAST_HOPS: 16,
-    IPV6_MULTICAST_IF: [17, { flags: 'i' }], IPV6_MULTICAST_HOPS: 18, IPV6_MULTICAST_LOOP: 19, IPV6_MTU_DISCOVER: 23, IPV6_RECVERR: 25, IPV6_V6ONLY: [26, { flags: 'u' }], IPV6_MULTICAST_ALL: 29,
+    IPV6_MULTICAST_IF: [17, { flags: 'id' }], IPV6_MULTICAST_HOPS: [18, { flags: 'd' }], IPV6_MULTICAST_LOOP: [19, { flags: 'd' }], IPV6_MTU_DISCOVER: 23, IPV6_RECVERR: 25, IPV6_V6ONLY: [26, { flags: 'u' }], IPV6_MULTICAST_ALL: 29,
     IPV6_RECVERR_RFC4884: 31, IPV6_FLOWINFO_SEND: 33, IPV6_RECVPKTINFO: 49, IPV6_RECVHOPLIMIT: 51, IPV6_RECVHOPOPTS: 53, IPV6_RECVRTHDR: 56, IPV6_RECVDSTOPTS: 58, IPV6_RECVPATHMTU: 60,
     IPV6_DONTFRAG: 62, IPV6_RECVTCLASS: 66, IPV6_TCLASS: 67, IPV6_AUTOFLOWLABEL: 70, IPV6_ADDR_PREFERENCES: 72, IPV6_MINHOPCOUNT: 73, IPV6_RECVORIGDSTADDR: 74, IPV6_TRANSPARENT: 75,
     IPV6_UNICAST_IF: [76, { flags: 'n' }], IPV6_RECVFRAGSIZE: 77, IPV6_FREEBIND: 78,
@@ -141,7 +141,7 @@ function optionName(index: string | undefined): string | undefined {
 }
 
 /** @throws StintError E_COMMAND_FAILED when the answers are cut off */
-function answersOf(stdout: string): string[] {
+export function answersOf(stdout: string): string[] {
   const lines = stdout.trimEnd().split('\n')
   if (lines.pop() !== 'done') throw new StintError('E_COMMAND_FAILED', 'stint-init ledger did not come to its end')
   return lines

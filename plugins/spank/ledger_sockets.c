@@ -1,7 +1,7 @@
 /*
  * Options of sockets: what differs from a fresh socket of the same kind is recorded; what differs from the record is set. Flags of
  * an option: i, n: a device's index (host's, network's byte order), which has another number elsewhere and travels as @NAME;
- * u: only while the socket is not connected; l: only while it listens; c: compared and never set.
+ * d: not of streams, which have it without a use; u: only while the socket is not connected; l: only while it listens; c: compared and never set.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -144,9 +144,9 @@ void ledger_record_socket(int pid, int fd, int socket)
     if (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX && domain != AF_NETLINK)
         return;
     const struct kind *kind = kind_of(domain, type, number_of(socket, SO_PROTOCOL));
-    bool connected = is_connected(socket), listens = number_of(socket, SO_ACCEPTCONN) == 1, any = false;
+    bool stream = type == SOCK_STREAM, connected = is_connected(socket), listens = number_of(socket, SO_ACCEPTCONN) == 1, any = false;
     for (int i = 0; kind != NULL && kind->has_fresh && i < option_count; i++) {
-        if (!applies(&options[i], kind) || (connected && has_flag(&options[i], 'u')) || (!listens && has_flag(&options[i], 'l')))
+        if (!applies(&options[i], kind) || (connected && has_flag(&options[i], 'u')) || (stream && has_flag(&options[i], 'd')) || (!listens && has_flag(&options[i], 'l')))
             continue;
         struct value value = read_value(socket, &options[i]);
         if (same(&value, &kind->fresh[i]))
