@@ -1,3 +1,4 @@
+import { describe, expect, it } from '@jest/globals'
 import { anyAbsoluteTimer, hasRealtimeTimers } from '../../daemon/core/absolute-timers.ts'
 import { hasKeys, keysOf } from '../../daemon/core/keys.ts'
 import { formatCpuMask, mapCpus, parseCpuList, parseCpuMask, parseLedger, putInput, readFailures, readRecord, recordInput, socketOptions, threadObstacles, type Ledger } from '../../daemon/core/ledger.ts'
