@@ -101,7 +101,11 @@ function absoluteTimers({ pid1 }: Sandbox, processes: readonly Process[]): Obsta
 /** What CRIU would lose in silence and nobody can put back. */
 export async function ledgerObstacles(context: Context, sandbox: Sandbox, processes: readonly Process[]): Promise<Obstacle[]> {
   const living = processes.filter(({ state }) => state !== 'Z')
-  return [...absoluteTimers(sandbox, living), ...await ownOfThreads(context, sandbox, living)]
+  const threads = await ownOfThreads(context, sandbox, living).catch((error: unknown): Obstacle[] => {
+    context.log.error({ err: asStintError(error), job: sandbox.run.job_id }, 'threads were not looked at')
+    return [] // @NOTE A fault of ours must not keep a job from being saved at its walltime.
+  })
+  return [...absoluteTimers(sandbox, living), ...threads]
 }
 
 /**
@@ -109,6 +113,10 @@ export async function ledgerObstacles(context: Context, sandbox: Sandbox, proces
  * in its keyrings, so it is said of all the user's keys on this node.
  */
 export async function tellKeys(context: Context, sandbox: Sandbox): Promise<void> {
+  await lookForKeys(context, sandbox).catch((error: unknown) => { context.log.error({ err: asStintError(error), job: sandbox.run.job_id }, 'keys were not looked for') })
+}
+
+async function lookForKeys(context: Context, sandbox: Sandbox): Promise<void> {
   const { uid } = sandbox.run
   if (!hasKeys(unlessGone(() => readFileSync('/proc/key-users', 'utf8')) ?? '', uid)) return
   const { stdout } = await context.commands.run(
