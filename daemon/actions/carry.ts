@@ -26,6 +26,9 @@ export function asUser(context: Context, sandbox: Sandbox, capability?: string):
   return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', ...sets, '--']
 }
 
+/** Times to the nanosecond, which make compares, need the pax format; extended attributes of the user and ACLs travel in it, too. */
+const metadata = ['--format=posix', '--pax-option=delete=ctime,delete=atime', '--xattrs', '--xattrs-include=user.*', '--acls']
+
 /**
  * Access times stay as they are.
  * @param runAs what stands before tar: nothing, or asUser()
@@ -33,7 +36,7 @@ export function asUser(context: Context, sandbox: Sandbox, capability?: string):
 async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly Buffer[], runAs: readonly string[] = []): Promise<void> {
   try {
     await context.commands.run(
-      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--atime-preserve=system', '--sparse', '--numeric-owner', '--null', '--files-from=-'],
+      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--atime-preserve=system', ...metadata, '--sparse', '--numeric-owner', '--null', '--files-from=-'],
       { input: Buffer.concat(paths.flatMap((path) => [path, Buffer.from([0])])), outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {
@@ -48,7 +51,7 @@ async function pack(context: Context, sandbox: Sandbox, output: string, paths: r
  */
 async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '--no-overwrite-dir' | '--overwrite', cgroups: readonly string[]): Promise<void> {
   await context.commands.run(
-    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', '--same-permissions', '--numeric-owner', mode],
+    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', ...metadata, '--same-permissions', '--numeric-owner', mode],
     { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
   )
 }

@@ -11,6 +11,7 @@ import { processStat } from '../linux/processes.ts'
 import { rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
 import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
+import { recordLedger } from './ledger.ts'
 import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
 import { reopen } from './reopen.ts'
@@ -94,7 +95,8 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   Object.assign(half, { processes, carried })
   for (const text of losses.notes) sandbox.link?.send('say', { text })
   if (order.keepRunning) tellWatchers(context, sandbox, processes)
-  await carryOut(context, sandbox, draft.directory, carried)
+  const ledger = recordLedger(context, sandbox, draft.directory) // Beside the packing: the payload is frozen for both.
+  await carryOut(context, sandbox, draft.directory, carried).finally(async () => ledger)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
 

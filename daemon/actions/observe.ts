@@ -12,6 +12,7 @@ import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { treeObstacles } from './carry.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
+import { ledgerObstacles, tellKeys } from './ledger.ts'
 import { fileRules } from './places.ts'
 import { rollbackCost } from './rollback.ts'
 import { tcpLosses } from './tcp-losses.ts'
@@ -121,10 +122,11 @@ const directoriesLookedAt = 2000
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
   const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
   sandbox.noticing = processes.some((one) => one.watched.length > 0 || one.files.some((file) => file.leased))
-  const [{ bytes, prediction }, ofTrees, losses] = await Promise.all([
+  const [{ bytes, prediction }, ofTrees, losses, ofLedger] = await Promise.all([
     predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt), tcpLosses(context, sandbox, processes),
+    ledgerObstacles(context, sandbox, processes), tellKeys(context, sandbox),
   ])
-  return { obstacles: [...obstacles, ...ofTrees, ...losses.obstacles], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
+  return { obstacles: [...obstacles, ...ofTrees, ...losses.obstacles, ...ofLedger], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
 /**

@@ -7,6 +7,7 @@ import { processStat, signalProcess } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
+import { putBackLedger } from './ledger.ts'
 import { reopen } from './reopen.ts'
 import { rollBack } from './rollback.ts'
 import { settleSeconds } from './settle.ts'
@@ -56,6 +57,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     })
     context.fault('restoring')
     sandbox.restoring = await running.prepared
+    await putBackLedger(context, sandbox, image.directory)
   } catch (error) {
     assertNotStopping(context, error)
     await clear(context, sandbox)

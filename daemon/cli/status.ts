@@ -42,6 +42,8 @@ function detail(run: RunView): string {
   if (plans.length > 0) parts.push('', ...plans)
   parts.push(...rehearsed(run))
   if (run.error !== null) parts.push(`\nLast refusal${run.state === 'ended' ? ' before it ended' : ''}: ${run.error}`)
+  const notices = run.events.flatMap(({ kind, detail: { text } }) => (kind === 'notice' && typeof text === 'string' ? [`Notice: ${text}`] : []))
+  if (notices.length > 0) parts.push('', ...notices)
   if (run.stints.length > 0) {
     parts.push('', 'Stints before this one', table(
       ['STINT', 'NODE', 'FROM', 'TO', 'TRIGGER', 'CHECKPOINT', 'SIZE', 'TIME'],

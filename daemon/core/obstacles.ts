@@ -2,7 +2,7 @@
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'lease'
-    | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running' | 'overlong-path'
+    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running' | 'overlong-path'
   readonly message: string
   readonly remedy: string
 }

@@ -29,6 +29,8 @@ int main(int argc, char **argv)
         return rehearse_main();
     if (argc > 2 && strcmp(argv[1], "sockets") == 0)
         return sockets_main(argc - 2, argv + 2);
+    if (argc == 3 && strcmp(argv[1], "ledger") == 0)
+        return ledger_main(argv[2]);
     if (argc == 5 && strcmp(argv[1], "hook") == 0)
         return hook_main(argv[2], argv[3], argv[4]);
     fputs("stint-init: started by the Slurm plugin, the daemon and Slurm's hooks, not by hand\n", stderr);

@@ -15,6 +15,7 @@ int join_main(int argc, char **argv);
 int files_main(void);
 int rehearse_main(void);
 int sockets_main(int argc, char **argv); /* argv: PIDs */
+int ledger_main(const char *mode);
 int hook_main(const char *verb, const char *socket_path, const char *job);
 
 /* Ends like a process with this wait status: the same exit code, or killed by the same signal (without a core). */

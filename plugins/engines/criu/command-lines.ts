@@ -54,14 +54,18 @@ export function dumpEnvironment(programs: CriuPrograms, barrierSocket: string, b
   return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, ...barrierEnvironment('post-dump', barrierSocket, barrierSeconds) }
 }
 
-export function restoreEnvironment(barrierSocket: string, barrierSeconds: number): Record<string, string> {
-  return barrierEnvironment('post-restore', barrierSocket, barrierSeconds)
+/** The barrier, and whose sockets the restored ones are (criu_owner.c). */
+export function restoreEnvironment(programs: CriuPrograms, request: RestoreRequest, barrierSocket: string): Record<string, string> {
+  return {
+    LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_SOCKET_OWNER: `${request.uid}:${request.gid}`,
+    ...barrierEnvironment('post-restore', barrierSocket, request.timeoutSeconds),
+  }
 }
 
 /**
  * Restore as root (it sets each task's identity) with nothing but the capabilities of capabilities.ts, inside the step's
  * cgroups. Not by a bounding set: the restored job would inherit CRIU's for good. `noroot` takes from uid 0 what it has by
- * its number, so that the ambient set is all there is.
+ * its number, so that the ambient set is all there is; with `no_setuid_fixup` it stays while sockets are made as the user.
  * @param own capabilities of this daemon; setpriv refuses to pass on what it has not got
  */
 export function restoreArgv(programs: CriuPrograms, request: RestoreRequest, own: ReadonlySet<string>): Argv {
@@ -69,7 +73,7 @@ export function restoreArgv(programs: CriuPrograms, request: RestoreRequest, own
   return [
     `${programs.libexecDir}/stint-init`, 'join', ...request.cgroups, '--',
     ...enter(programs, request),
-    programs.setpriv, '--securebits=+noroot', `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
+    programs.setpriv, '--securebits=+noroot,+no_setuid_fixup', `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
     programs.criu, 'restore', '--restore-detached', '--images-dir', `${request.directory}/criu`, '--work-dir', request.workDirectory,
     '--log-file', 'restore.log', ...common, ...(request.rehearsal === true ? [] : ['--file-locks']), '--action-script', `${programs.libexecDir}/stint-barrier`,
   ] as Argv

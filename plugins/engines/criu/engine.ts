@@ -112,7 +112,7 @@ export class CriuEngine implements Engine {
 
   async startRestore(request: RestoreRequest): Promise<RunningRestore> {
     const started = await this.#start(request.workDirectory, 'post-restore', restoreArgv(this.#programs, request, ownCapabilities()),
-      (barrier) => restoreEnvironment(barrier, request.timeoutSeconds))
+      (barrier) => restoreEnvironment(this.#programs, request, barrier))
     const { pid } = started.program
     const timer = setTimeout(() => { signalProcess(-pid, 'SIGKILL') }, request.timeoutSeconds * 1000)
     void started.program.ended.then(() => { clearTimeout(timer) })
