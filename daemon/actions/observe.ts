@@ -1,9 +1,10 @@
-import { connectionObstacles, processObstacles, outsideTree, type Obstacle } from '../core/obstacles.ts'
+import { connectionObstacles, landlockObstacles, processObstacles, outsideTree, type Obstacle } from '../core/obstacles.ts'
 import { placeOf } from '../core/file-places.ts'
 import { StintError } from '../core/errors.ts'
 import type { MemberObservation } from '../core/member.ts'
 import { predict, type DeadlineRules, type Prediction } from '../core/deadline.ts'
 import { isFrozen } from '../linux/cgroups.ts'
+import { landlocked } from '../linux/landlock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
@@ -84,6 +85,7 @@ export function inspect(context: Context, sandbox: Sandbox): { processes: Payloa
   const files = judgeFiles(context, sandbox, processes)
   const obstacles = [
     ...processObstacles(processes, rootPid, own),
+    ...landlockObstacles(landlocked(sandbox.pid1)),
     ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
     ...files.obstacles,
   ]
@@ -127,4 +129,5 @@ export function assertNoObstacles(obstacles: readonly Obstacle[]): void {
 export function assertTreeComplete(sandbox: Sandbox): void {
   const lost = outsideTree(payloadProcesses(sandbox.pid1), rootPid)[0]
   if (lost !== undefined) throw new StintError('E_PREFLIGHT', `${lost.comm} (PID ${lost.pid} in the sandbox) left the job's process tree during the dump`)
+  assertNoObstacles(landlockObstacles(landlocked(sandbox.pid1)))
 }
