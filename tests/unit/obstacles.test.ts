@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { connectionObstacles, insideTree, outsideTree, processObstacles, type ObservedProcess } from '../../daemon/core/obstacles.ts'
+import { connectionObstacles, insideTree, landlockObstacles, outsideTree, processObstacles, type ObservedProcess } from '../../daemon/core/obstacles.ts'
 
 /** What the preflight refuses, so that CRIU loses nothing in silence. */
 
@@ -69,4 +69,12 @@ describe('a connection', () => {
     expect(connectionObstacles(to('127.0.0.1', 6817), processes, 'host', inside)).toEqual([])
     expect(connectionObstacles(to('10.0.0.1', 6817, '78'), processes, 'host', inside)).toEqual([])
   })
+})
+
+test('every process that may be restricted by Landlock is named, with a remedy', () => {
+  const found = landlockObstacles([{ pid: 1003, comm: 'browser' }, { pid: 1004, comm: 'helper' }])
+  expect(found.map(({ kind, message }) => [kind, message.split(' is, ')[0]])).toEqual([
+    ['landlock', 'browser (PID 1003 in the sandbox)'], ['landlock', 'helper (PID 1004 in the sandbox)'],
+  ])
+  expect(found.every(({ remedy }) => remedy !== '')).toBe(true)
 })
