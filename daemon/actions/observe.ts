@@ -1,11 +1,12 @@
 import { statSync } from 'node:fs'
-import { connectionObstacles, insideTree, leaseObstacles, outsideTree, processObstacles, type Obstacle } from '../core/obstacles.ts'
+import { connectionObstacles, insideTree, landlockObstacles, leaseObstacles, outsideTree, processObstacles, type Obstacle } from '../core/obstacles.ts'
 import { carriedTrees, isBelowAny, placeOf } from '../core/file-places.ts'
 import { StintError } from '../core/errors.ts'
 import type { MemberObservation } from '../core/member.ts'
 import { clockTime } from '../core/save-failure.ts'
 import { assumedSeconds, predict, type DeadlineRules, type Objects, type Prediction } from '../core/deadline.ts'
 import { isFrozen } from '../linux/cgroups.ts'
+import { landlocked } from '../linux/landlock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { ghostBytes, payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
@@ -109,6 +110,7 @@ export function inspect(context: Context, sandbox: Sandbox): { processes: Payloa
   const files = judgeFiles(context, sandbox, insideTree(processes, rootPid))
   const obstacles = [
     ...processObstacles(processes, rootPid, own),
+    ...landlockObstacles(landlocked(sandbox.pid1)),
     ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
     ...files.obstacles,
   ]

@@ -2,7 +2,7 @@
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'lease'
-    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running' | 'overlong-path'
+    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'landlock' | 'message-queue' | 'no-requeue' | 'not-running' | 'overlong-path'
   readonly message: string
   readonly remedy: string
 }
@@ -28,7 +28,7 @@ export interface ObservedConnection {
   readonly isEstablished: boolean
 }
 
-function name(process: ObservedProcess): string {
+function name(process: Pick<ObservedProcess, 'comm' | 'pid'>): string {
   return `${process.comm} (PID ${process.pid} in the sandbox)`
 }
 
@@ -76,6 +76,15 @@ export function processObstacles(processes: readonly ObservedProcess[], rootPid:
     }
   }
   return obstacles
+}
+
+/** Landlock's rules cannot be read from outside; a moved process would run without them. */
+export function landlockObstacles(restricted: readonly Pick<ObservedProcess, 'comm' | 'pid'>[]): Obstacle[] {
+  return restricted.map((process) => ({
+    kind: 'landlock',
+    message: `${name(process)} is, or may be, restricted by Landlock, and would lose that protection by a move`,
+    remedy: 'Wait until it has ended, or start it without its Landlock sandbox (an option of the program).',
+  }))
 }
 
 const slurmPorts = new Set([6817, 6818, 6819])

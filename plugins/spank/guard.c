@@ -80,6 +80,10 @@ static void take_message(struct guard *self, const struct internal_message *mess
         guard_set_rescue(self, now_ms());
         (void)guard_tell(self, "killed");
         break;
+    case STRICT_REFUSED:
+        dprintf(STDERR_FILENO, "stint: a program asked for strict seccomp mode and got EINVAL; it runs without that protection unless it has stopped by itself. "
+                               "Submit without --stint if it needs it\n");
+        break;
     case ROOT_ENDED:
         root_ended(self, message->value);
         break;

@@ -6,11 +6,18 @@
 #define GUARD_DAEMON_FD 3
 #define GUARD_PID1_FD 4
 #define PID1_GUARD_FD 3
+#define PID1_LISTENER_FD 4 /* of the payload's seccomp filter; closed in a restored sandbox, whose payload has none */
 #define PARKED_DAEMON_FD 3
 
 /* PIDs in every sandbox: high enough that 2..999 are free for CRIU itself when it restores. */
 #define ROOT_PID 1000
 #define SCRIPT_PID 1001
+
+/*
+ * PID 1's name from the moment a process is about to restrict itself with Landlock: nobody can see that of a process from
+ * outside, nor save it. The daemon reads it in /proc, where it is in force before the restriction, whoever is stopped or away.
+ */
+#define PID1_LANDLOCK_NAME "stint-landlock"
 
 enum internal_kind {
     /* guard to pid1 */
@@ -25,6 +32,7 @@ enum internal_kind {
     HELD,
     UNHELD,
     SIGNAL_SEEN, /* value: signal number; Slurm signalled the whole step */
+    STRICT_REFUSED, /* strict seccomp mode could not be had; said once */
     ROOT_ENDED,  /* value: wait status; pid1 ends, but stays while it settles */
     ROOT_KILLED, /* value: wait status; held, pid1 stays */
 };

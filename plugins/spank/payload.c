@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "cgroup_join.h"
 #include "internal.h"
-#include "io_uring.h"
+#include "listener_pass.h"
 #include "role_exec.h"
+#include "seccomp_filter.h"
 
 /* The identity of the job, for root: the kernel drops all capabilities with it. */
 static bool become_user(spank_t spank, const struct opening *opening)
@@ -45,11 +47,21 @@ static bool set_environment(spank_t spank, const struct opening *opening)
            spank_setenv(spank, "STINT_NET", opening->private_net ? "private" : "host", 1) == ESPANK_SUCCESS;
 }
 
+/* In script. pid1 keeps the listener; without it the calls that ask there fail, so a listener that is lost is no danger. */
+static bool filter_calls(int socket)
+{
+    int listener;
+    if (!seccomp_filter_install(&listener))
+        return false;
+    listener_pass(socket, listener);
+    return true;
+}
+
 /*
  * root, PID 1000: a session of its own, so that every member of the job hangs below it, and the adopter of its daemons
  * before there can be one. script, its child, is what slurmstepd turns into the user's script when this returns true.
  */
-static bool enter_root(spank_t spank, const struct opening *opening)
+static bool enter_root(spank_t spank, const struct opening *opening, int listener_socket)
 {
     for (int i = 0; i < opening->cgroups; i++)
         if (!cgroup_join(opening->cgroup[i]))
@@ -58,11 +70,13 @@ static bool enter_root(spank_t spank, const struct opening *opening)
         return false;
     pid_t script = fork();
     if (script == 0)
-        return setsid() >= 0 && io_uring_hide() && set_environment(spank, opening);
+        return setsid() >= 0 && filter_calls(listener_socket) && set_environment(spank, opening);
     if (script > 0 && become_user(spank, opening))
         role_exec_root(opening);
     _exit(1);
 }
+
+#define LISTENER_MS 5000
 
 /* The next fork of this namespace gets ROOT_PID: the PIDs below are CRIU's when it restores. */
 static bool set_last_pid(void)
@@ -79,12 +93,16 @@ static bool set_last_pid(void)
 
 bool payload_start(spank_t spank, const struct opening *opening, int guard_socket)
 {
-    if (!set_last_pid())
+    int sockets[2];
+    if (!set_last_pid() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
         return false;
     pid_t root = fork();
-    if (root == 0)
-        return enter_root(spank, opening);
+    if (root == 0) {
+        close(sockets[0]);
+        return enter_root(spank, opening, sockets[1]);
+    }
+    close(sockets[1]);
     if (root > 0)
-        role_exec_pid1(opening, guard_socket);
+        role_exec_pid1(opening, guard_socket, listener_take(sockets[0], LISTENER_MS));
     return false;
 }

@@ -1,6 +1,7 @@
 /* pid1: PID 1 of the sandbox, never dumped. Reaps, delivers signals on the guard's word, reports the end of root. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -12,10 +13,13 @@
 #include "clock.h"
 #include "internal.h"
 #include "roles.h"
+#include "seccomp_notice.h"
 
 struct pid1 {
     bool held, live; /* live: root is the payload, not one of CRIU's attempts */
     bool ended;
+    bool strict_refused; /* said already */
+    int listener; /* -1: none */
     long long settled; /* when a restored root counts as one that came through */
     int status;
 };
@@ -104,9 +108,37 @@ static void take_message(struct pid1 *self)
     }
 }
 
+static void close_listener(struct pid1 *self)
+{
+    (void)close(self->listener);
+    self->listener = -1;
+}
+
+/* What the filter asks about waits for us, and for nobody else: nothing in here may block. */
+static void take_call(struct pid1 *self)
+{
+    unsigned long long id;
+    switch (seccomp_notice_take(self->listener, &id)) {
+    case NOTICE_LANDLOCK:
+        /* A process that is not seen would lose its protection by a move: then it does not get it at all, and knows. */
+        if (prctl(PR_SET_NAME, PID1_LANDLOCK_NAME) == 0)
+            seccomp_notice_continue(self->listener, id);
+        else
+            close_listener(self);
+        break;
+    case NOTICE_STRICT_REFUSED:
+        if (!self->strict_refused)
+            say(STRICT_REFUSED, 0);
+        self->strict_refused = true;
+        break;
+    default:
+        break;
+    }
+}
+
 int pid1_main(bool restore)
 {
-    struct pid1 self = {.live = !restore};
+    struct pid1 self = {.live = !restore, .listener = fcntl(PID1_LISTENER_FD, F_SETFD, FD_CLOEXEC) == 0 ? PID1_LISTENER_FD : -1};
     sigset_t all;
     /*
      * Blocked signals reach even PID 1 of a namespace, ignored and default ones never do: so we see what Slurm sends to
@@ -120,12 +152,16 @@ int pid1_main(bool restore)
         return 1;
     reap(&self);
     for (;;) {
-        struct pollfd sources[] = {{.fd = fd, .events = POLLIN}, {.fd = PID1_GUARD_FD, .events = POLLIN}};
-        if (poll(sources, 2, -1) < 0)
+        struct pollfd sources[] = {{.fd = fd, .events = POLLIN}, {.fd = PID1_GUARD_FD, .events = POLLIN}, {.fd = self.listener, .events = POLLIN}};
+        if (poll(sources, 3, -1) < 0)
             continue;
         if (sources[0].revents != 0)
             take_signal(&self, fd);
         if (sources[1].revents != 0)
             take_message(&self);
+        if (sources[2].revents & POLLIN)
+            take_call(&self);
+        else if (sources[2].revents != 0) /* Nobody is left who has the filter. */
+            close_listener(&self);
     }
 }

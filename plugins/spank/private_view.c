@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "private_view.h"
 
+#include <fcntl.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -51,6 +52,20 @@ static bool own_network_in_sys(void)
     return rmdir("/dev/shm/.sys") == 0 && good;
 }
 
+/*
+ * Beside the filter on system calls, which does not see what 32-bit programs ask through socketcall: no MPTCP in this network,
+ * so that these take TCP, too. No reason to go without a sandbox: a kernel without MPTCP has no such file, and what uses MPTCP
+ * nevertheless is refused by name when it is to be saved.
+ */
+static void no_mptcp(void)
+{
+    int fd = open("/proc/sys/net/mptcp/enabled", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    (void)!write(fd, "0", 1);
+    close(fd);
+}
+
 const char *private_view_make(const struct opening *opening)
 {
     /*
@@ -72,6 +87,8 @@ const char *private_view_make(const struct opening *opening)
         return "mount /etc/hosts";
     if (opening->private_net && !own_network_in_sys())
         return "mount /sys/class/net";
+    if (opening->private_net)
+        no_mptcp();
     /* /dev/pts stays the node's: CRIU finds the ptys of `script` and the like in it again. */
     if (sethostname(opening->hostname, strlen(opening->hostname)) != 0)
         return "sethostname";

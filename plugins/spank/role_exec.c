@@ -97,9 +97,10 @@ void role_exec_guard(const struct opening *opening, pid_t pid1, int pid1_socket)
         execle(opening->helper, "stint-init", "guard", line, (char *)NULL, slurm_environment());
 }
 
-void role_exec_pid1(const struct opening *opening, int guard_socket)
+void role_exec_pid1(const struct opening *opening, int guard_socket, int listener)
 {
-    if (strip(2, &guard_socket, 1))
+    const int kept[] = {guard_socket, listener};
+    if (strip(2, kept, 2))
         execle(opening->helper, "stint-init", "pid1", opening->restore ? "restore" : "start", (char *)NULL, (char *[]){NULL});
 }
 

@@ -8,7 +8,8 @@
 #include "opening.h"
 
 void role_exec_guard(const struct opening *opening, pid_t pid1, int pid1_socket);
-void role_exec_pid1(const struct opening *opening, int guard_socket);
+/* `listener`: of the payload's seccomp filter; -1 for none. */
+void role_exec_pid1(const struct opening *opening, int guard_socket, int listener);
 void role_exec_root(const struct opening *opening);
 
 /* This task runs nothing and ends. */

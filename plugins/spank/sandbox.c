@@ -59,7 +59,7 @@ static void run_pid1(spank_t spank, struct opening *opening, int socket)
     if (write(socket, &report, sizeof report) != sizeof report || failed != NULL || !await_go(socket))
         _exit(1);
     if (opening->restore)
-        role_exec_pid1(opening, socket);
+        role_exec_pid1(opening, socket, -1);
     else if (payload_start(spank, opening, socket))
         return;
     snprintf(text, sizeof text, "the job could not be started in its sandbox: %s", strerror(errno));

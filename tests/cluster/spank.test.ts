@@ -169,9 +169,9 @@ describe('what a sandbox costs', () => {
     expect(pids).toHaveLength(3)
     const kilobytes = await on('n1', `cat ${pids.map((pid) => `/proc/${pid}/status`).join(' ')} | awk '/VmRSS/ { sum += $2 } END { print sum }'`)
     expect(Number(kilobytes)).toBeLessThan(2048)
-    // guard: null, null, stderr, daemon, pid1, signalfd. pid1: three null, guard, signalfd. root: three null.
+    // guard: null, null, stderr, daemon, pid1, signalfd. pid1: three null, guard, the filter's listener, signalfd. root: three null.
     const descriptors = await Promise.all(pids.map((pid) => on('n1', `ls /proc/${pid}/fd | wc -l`)))
-    expect(descriptors).toEqual(['6', '5', '3'])
+    expect(descriptors).toEqual(['6', '6', '3'])
     await on('ctl', `scancel ${job}`)
     await untilEnded(job, 20)
   }, minute)

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { connectionObstacles, insideTree, leaseObstacles, outsideTree, processObstacles, type LeasableFile, type ObservedProcess } from '../../daemon/core/obstacles.ts'
+import { connectionObstacles, insideTree, landlockObstacles, leaseObstacles, outsideTree, processObstacles, type LeasableFile, type ObservedProcess } from '../../daemon/core/obstacles.ts'
 
 /** What the preflight refuses, so that CRIU loses nothing in silence. */
 
@@ -86,4 +86,12 @@ describe('a lease', () => {
   ] as const)('on a file that %s is one', (_, files, message) => {
     expect(messages(...files)).toEqual([expect.stringMatching(message)])
   })
+})
+
+test('every process that may be restricted by Landlock is named, with a remedy', () => {
+  const found = landlockObstacles([{ pid: 1003, comm: 'browser' }, { pid: 1004, comm: 'helper' }])
+  expect(found.map(({ kind, message }) => [kind, message.split(' is, ')[0]])).toEqual([
+    ['landlock', 'browser (PID 1003 in the sandbox)'], ['landlock', 'helper (PID 1004 in the sandbox)'],
+  ])
+  expect(found.every(({ remedy }) => remedy !== '')).toBe(true)
 })
