@@ -13,6 +13,8 @@ const nodeMac = '02:53:00:00:00:01'
 const sandboxMac = '02:53:00:00:00:02'
 /** Of the way to the outside when the configuration names none: room for one more header on Ethernet. */
 const outsideMtu = 1450
+/** Of a veth device, bytes. */
+const mostMtu = 65535
 /** A namespace whose last process has ended keeps its devices for a moment; a run that comes back to its node waits for it. */
 const releaseSeconds = 5
 
@@ -111,7 +113,7 @@ export class SandboxNetwork {
   async connectMember(pid1: number, view: MemberNetwork): Promise<void> {
     needPrivilegedPorts()
     const peers = peersOf(view)
-    const mtu = this.#settings.mtu === 0 ? memberMtu(await this.#underlayMtus(peers)) : this.#settings.mtu
+    const mtu = this.#settings.mtu === 0 ? memberMtu(await this.#underlayMtus(peers)) : Math.min(this.#settings.mtu, mostMtu - vxlanOverhead)
     const address = memberAddress(view.network.prefix, view.member)
     await this.#whole(pid1, async () => {
       await this.#batch([...this.#outsideLines(pid1, address, mtu + vxlanOverhead), vxlanLine(pid1, view, this.#settings.vxlanPort, mtu)])

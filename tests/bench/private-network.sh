@@ -51,7 +51,7 @@ play() {
       ;;
     openmpi)
       on n1 "$ucx PRTE_MCA_plm=ssh PRTE_MCA_plm_ssh_agent='$agent' PRTE_MCA_prte_if_include=$device OMPI_MCA_btl_tcp_if_include=$device
-        $inside mpirun.openmpi --allow-run-as-root --host $first,$second --map-by node -n 2 /shared/pingpong/pingpong.openmpi"
+        $inside mpirun.openmpi --allow-run-as-root --host n1,n2 --map-by node -n 2 /shared/pingpong/pingpong.openmpi"
       ;;
   esac
 }
@@ -66,9 +66,12 @@ for mpi in mpich openmpi; do
   for ((round = 1; round <= ROUNDS; round++)); do
     rounds+="$(play "$mpi" node) $(play "$mpi" private)"$'\n'
   done
-  # of FORMULA: its median over the rounds, of which $1 and $2 are the node's figures, $3 and $4 the private network's.
-  of() { awk "{ print $1 }" <<<"${rounds%$'\n'}" | median; }
-  echo "| $mpi | node | $(of '$1') us | $(of '$2') MB/s |"
-  echo "| $mpi | private | $(of '$3') us | $(of '$4') MB/s |"
-  printf '| %s | private / node | %.2f | %.2f |\n' "$mpi" "$(of '$3 / $1')" "$(of '$4 / $2')"
+  # shellcheck disable=SC2016  # awk's fields
+  {
+    # of FORMULA: its median over the rounds, of which $1 and $2 are the node's figures, $3 and $4 the private network's.
+    of() { awk "{ print $1 }" <<<"${rounds%$'\n'}" | median; }
+    echo "| $mpi | node | $(of '$1') us | $(of '$2') MB/s |"
+    echo "| $mpi | private | $(of '$3') us | $(of '$4') MB/s |"
+    printf '| %s | private / node | %.2f | %.2f |\n' "$mpi" "$(of '$3 / $1')" "$(of '$4 / $2')"
+  }
 done
