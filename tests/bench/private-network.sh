@@ -15,7 +15,8 @@ VIEW='{"network":{"vni":8389608,"prefix":"100.64.209.0/24"},"member":MEMBER,"mem
 declare -A PID1
 trap 'for n in "${!PID1[@]}"; do on "$n" "kill ${PID1[$n]}"; done; on ctl "rm -rf /shared/pingpong"' EXIT
 
-on ctl 'mkdir -p /shared/pingpong && for mpi in mpich openmpi; do mpicc.$mpi -O2 -o /shared/pingpong/pingpong.$mpi /opt/stint/tests/fixtures/programs/pingpong.c; done'
+on ctl 'mkdir -p /shared/pingpong'
+for mpi in mpich openmpi; do on ctl "mpicc.$mpi -O2 -o /shared/pingpong/pingpong.$mpi /opt/stint/tests/fixtures/programs/pingpong.c"; done
 for n in n1 n2; do
   PID1[$n]=$(on "$n" 'setsid unshare --net sleep 3600 </dev/null >/dev/null 2>&1 & echo $!; sleep 1')
   on "$n" "$MEMBER connect ${PID1[$n]} '${VIEW/MEMBER/$((${n#n} - 1))}' && $MEMBER open ${PID1[$n]}" >/dev/null
