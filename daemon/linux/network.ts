@@ -4,7 +4,7 @@ import { lowestVni, memberAddress } from '../core/addresses.ts'
 import { StintError, isStintError } from '../core/errors.ts'
 import type { CommandRunner } from './command.ts'
 import { Gate, memberDevice, type GateState } from './gate.ts'
-import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, peersOf, underlayMtu, vxlanLine, vxlanSourcePorts, type MemberNetwork, type MemberPlace } from './run-network.ts'
+import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, pairName, peersOf, underlayMtu, vxlanLine, vxlanOverhead, vxlanSourcePorts, type MemberNetwork, type MemberPlace } from './run-network.ts'
 
 /** The sandbox's next hop: the same link-local address on the node's end of every pair. */
 const gateway = '169.254.1.1'
@@ -13,6 +13,8 @@ const nodeMac = '02:53:00:00:00:01'
 const sandboxMac = '02:53:00:00:00:02'
 /** Of the way to the outside when the configuration names none: room for one more header on Ethernet. */
 const outsideMtu = 1450
+/** Of a veth device, bytes. */
+const mostMtu = 65535
 /** A namespace whose last process has ended keeps its devices for a moment; a run that comes back to its node waits for it. */
 const releaseSeconds = 5
 
@@ -111,10 +113,10 @@ export class SandboxNetwork {
   async connectMember(pid1: number, view: MemberNetwork): Promise<void> {
     needPrivilegedPorts()
     const peers = peersOf(view)
-    const mtu = this.#settings.mtu === 0 ? memberMtu(await this.#underlayMtus(peers)) : this.#settings.mtu
+    const mtu = this.#settings.mtu === 0 ? memberMtu(await this.#underlayMtus(peers)) : Math.min(this.#settings.mtu, mostMtu - vxlanOverhead)
     const address = memberAddress(view.network.prefix, view.member)
     await this.#whole(pid1, async () => {
-      await this.#batch([...this.#outsideLines(pid1, address), vxlanLine(pid1, view, this.#settings.vxlanPort, mtu)])
+      await this.#batch([...this.#outsideLines(pid1, address, mtu + vxlanOverhead), vxlanLine(pid1, view, this.#settings.vxlanPort, mtu)])
       await this.shutGate(pid1)
       await this.#batchInside(pid1, [
         ...insideLines('eth0'), ...insideLines(memberDevice),
@@ -187,15 +189,16 @@ export class SandboxNetwork {
     return new Gate(this.#commands, this.#programs, pid1).state()
   }
 
-  #outsideLines(pid1: number, address: string): string[] {
+  /** @param roomFor what the node's end must have room for besides, bytes; the route keeps what comes in to the sandbox's end */
+  #outsideLines(pid1: number, address: string, roomFor = 0): string[] {
     const device = pairName(pid1)
     const mtu = this.#settings.mtu === 0 ? outsideMtu : this.#settings.mtu
     return [
-      `link add ${device} mtu ${mtu} address ${nodeMac} type veth peer name eth0 mtu ${mtu} address ${sandboxMac} netns ${pid1}`,
+      `link add ${device} mtu ${Math.max(mtu, roomFor)} address ${nodeMac} type veth peer name eth0 mtu ${mtu} address ${sandboxMac} netns ${pid1}`,
       `addr add ${gateway}/32 dev ${device}`,
       `link set ${device} up`,
       `neigh add ${address} lladdr ${sandboxMac} dev ${device} nud permanent`,
-      `route add ${address}/32 dev ${device}`,
+      `route add ${address}/32 dev ${device} mtu ${mtu}`,
     ]
   }
 
@@ -243,11 +246,6 @@ export class SandboxNetwork {
   async #batchInside(pid1: number, lines: readonly string[]): Promise<void> {
     await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: ['link set lo up', ...lines].join('\n') })
   }
-}
-
-/** The node's end of a sandbox's pair. */
-function pairName(pid1: number): string {
-  return `st${pid1}`
 }
 
 /** No IPv6 address that comes by itself: MPI takes every address of a device for a way to a peer. */

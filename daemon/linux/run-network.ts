@@ -5,7 +5,7 @@ import { StintError } from '../core/errors.ts'
 import { memberDevice } from './gate.ts'
 
 /** Outer IPv4, UDP and VXLAN headers and the inner Ethernet header, bytes. */
-const vxlanOverhead = 50
+export const vxlanOverhead = 50
 
 /**
  * Source ports of our VXLAN packets. Only root sends from these, and packets from others are dropped by the node's table:
@@ -73,13 +73,25 @@ export function needPrivilegedPorts(firstUnprivileged = Number(readFileSync('/pr
   }
 }
 
+/** The node's end of a sandbox's pair. */
+export function pairName(pid1: number): string {
+  return `st${pid1}`
+}
+
 /**
  * Line for `ip -batch` in the node's namespace. The device is born in the sandbox: it never shows in the node's own
  * namespace, yet its packets go out from there.
+ *
+ * Its lower device (`dev`) is the node's end of the sandbox's pair, so that it has a speed, a veth's 10 Gbit/s. A VXLAN device
+ * has the speed of its lower device, or none. UCX takes a device without one for 100 Mbit/s (`uct_tcp_netif_caps`, also in UCX
+ * 1.18) and copies every message in small pieces, at a third of the rate. No packet passes the lower device: our forwarding
+ * entries name none, and the node's routes decide. It is not the node's own interface because the kernel deletes a VXLAN device
+ * together with its lower device; this one lives as long as the sandbox, whatever happens to the node's.
+ * @param mtu bytes; the pair must have room for `vxlanOverhead` more
  */
 export function vxlanLine(pid1: number, { network, member }: MemberNetwork, port: number, mtu: number): string {
   const { low, high } = vxlanSourcePorts
-  return `link add ${memberDevice} mtu ${mtu} address ${memberMac(network.vni, member)} netns ${pid1} type vxlan id ${network.vni} dstport ${port} srcport ${low} ${high} nolearning`
+  return `link add ${memberDevice} mtu ${mtu} address ${memberMac(network.vni, member)} netns ${pid1} type vxlan id ${network.vni} dev ${pairName(pid1)} dstport ${port} srcport ${low} ${high} nolearning`
 }
 
 /** Lines for `ip -batch` in the sandbox: neighbours are known beforehand, nobody is asked. */

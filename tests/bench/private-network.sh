@@ -3,7 +3,8 @@
 #
 # usage: private-network.sh [ROUNDS]     as root, with a virtual cluster up (STINT_CLUSTER); ROUNDS: 7 unless told
 #
-# Both ways by turns, MPICH with TCP; medians of the rounds. Namespaces on both nodes stand for the sandboxes.
+# MPICH and Open MPI with TCP, both ways by turns; medians of the rounds, and of the ratios within each round, which hold on a
+# machine with other work as well. Namespaces on both nodes stand for the sandboxes.
 set -euo pipefail
 ROUNDS=${1:-7}
 HERE=$(dirname "$(realpath "$0")")
@@ -14,7 +15,8 @@ VIEW='{"network":{"vni":8389608,"prefix":"100.64.209.0/24"},"member":MEMBER,"mem
 declare -A PID1
 trap 'for n in "${!PID1[@]}"; do on "$n" "kill ${PID1[$n]}"; done; on ctl "rm -rf /shared/pingpong"' EXIT
 
-on ctl 'mkdir -p /shared/pingpong && mpicc.mpich -O2 -o /shared/pingpong/pingpong /opt/stint/tests/fixtures/programs/pingpong.c'
+on ctl 'mkdir -p /shared/pingpong'
+for mpi in mpich openmpi; do on ctl "mpicc.$mpi -O2 -o /shared/pingpong/pingpong.$mpi /opt/stint/tests/fixtures/programs/pingpong.c"; done
 for n in n1 n2; do
   PID1[$n]=$(on "$n" 'setsid unshare --net sleep 3600 </dev/null >/dev/null 2>&1 & echo $!; sleep 1')
   on "$n" "$MEMBER connect ${PID1[$n]} '${VIEW/MEMBER/$((${n#n} - 1))}' && $MEMBER open ${PID1[$n]}" >/dev/null
@@ -26,32 +28,51 @@ pid=\$1; shift
 exec nsenter --net=/proc/\$pid/ns/net unshare --mount bash -c 'mount -t sysfs sysfs /sys && exec \"\$@\"' - \"\$@\"
 INSIDE
 chmod +x /shared/pingpong/inside"
-# What mpiexec calls in place of ssh: the other node's namespace. Its arguments: options, host, command.
+# What mpirun calls in place of ssh: the other node's namespace. Its arguments: options, host, command for a shell.
 on ctl "cat >/shared/pingpong/agent <<'AGENT'
 #!/bin/bash
 while [[ \$1 == -* ]]; do shift; done
 shift
-exec ssh -x 10.77.0.12 /shared/pingpong/inside ${PID1[n2]} \"\$@\"
+exec ssh -x 10.77.0.12 \"/shared/pingpong/inside ${PID1[n2]} sh -c \$(printf %q \"\$*\")\"
 AGENT
 chmod +x /shared/pingpong/agent"
 
-node_network() {
-  on n1 'UCX_TLS=tcp UCX_NET_DEVICES=eth0 HYDRA_RMK=user mpiexec.mpich -launcher ssh -localhost 10.77.0.11 -iface eth0 -hosts 10.77.0.11,10.77.0.12 -ppn 1 -n 2 /shared/pingpong/pingpong'
+# play MPI WAY: one round, `latency bandwidth`.
+play() {
+  local device=eth0 first=10.77.0.11 second=10.77.0.12 agent='ssh -x' inside=
+  if [[ $2 == private ]]; then
+    device=stint0 first=100.64.209.1 second=100.64.209.2 agent=/shared/pingpong/agent inside="/shared/pingpong/inside ${PID1[n1]}"
+  fi
+  local ucx="export UCX_TLS=tcp UCX_NET_DEVICES=$device"
+  case $1 in
+    mpich)
+      local launcher=
+      [[ $2 == node ]] || launcher="-launcher-exec $agent"
+      on n1 "$ucx HYDRA_RMK=user; $inside mpiexec.mpich -launcher ssh $launcher -localhost $first -iface $device -hosts $first,$second -ppn 1 -n 2 /shared/pingpong/pingpong.mpich"
+      ;;
+    openmpi)
+      on n1 "$ucx PRTE_MCA_plm=ssh PRTE_MCA_plm_ssh_agent='$agent' PRTE_MCA_prte_if_include=$device OMPI_MCA_btl_tcp_if_include=$device
+        $inside mpirun.openmpi --allow-run-as-root --host n1,n2 --map-by node -n 2 /shared/pingpong/pingpong.openmpi"
+      ;;
+  esac
 }
-private_network() {
-  on n1 "UCX_TLS=tcp UCX_NET_DEVICES=stint0 HYDRA_RMK=user /shared/pingpong/inside ${PID1[n1]} mpiexec.mpich -launcher ssh -launcher-exec /shared/pingpong/agent -localhost 100.64.209.1 -iface stint0 -hosts 100.64.209.1,100.64.209.2 -ppn 1 -n 2 /shared/pingpong/pingpong"
-}
-# median FIELD: of the lines on standard input
-median() { awk -v f="$1" '{ print $f }' | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
-node='' private=''
-for ((round = 1; round <= ROUNDS; round++)); do
-  node+=$(node_network)$'\n'
-  private+=$(private_network)$'\n'
-done
-echo "| network | latency, 8 bytes | bandwidth, 1 MiB messages |"
-echo "| --- | --- | --- |"
-for way in node private; do
-  lines=${!way}
-  echo "| $way | $(median 1 <<<"${lines%$'\n'}") us | $(median 2 <<<"${lines%$'\n'}") MB/s |"
+# median: of the numbers on standard input
+median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
+
+echo "| MPI | network | latency, 8 bytes | bandwidth, 1 MiB messages |"
+echo "| --- | --- | --- | --- |"
+for mpi in mpich openmpi; do
+  rounds=''
+  for ((round = 1; round <= ROUNDS; round++)); do
+    rounds+="$(play "$mpi" node) $(play "$mpi" private)"$'\n'
+  done
+  # shellcheck disable=SC2016  # awk's fields
+  {
+    # of FORMULA: its median over the rounds, of which $1 and $2 are the node's figures, $3 and $4 the private network's.
+    of() { awk "{ print $1 }" <<<"${rounds%$'\n'}" | median; }
+    echo "| $mpi | node | $(of '$1') us | $(of '$2') MB/s |"
+    echo "| $mpi | private | $(of '$3') us | $(of '$4') MB/s |"
+    printf '| %s | private / node | %.2f | %.2f |\n' "$mpi" "$(of '$3 / $1')" "$(of '$4 / $2')"
+  }
 done

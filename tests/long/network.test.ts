@@ -109,6 +109,17 @@ describe('two runs on the same two nodes', () => {
     expect(await pings(us[0], addressOf(ours, 1), `-M do -s ${mtu - 27}`)).toBe(false)
   }, minute)
 
+  // UCX takes a device without a speed for 100 Mbit/s, and copies messages in small pieces: a third of the nodes' bandwidth.
+  test('have a device with a speed, as UCX asks for it', async () => {
+    const speed = await inside(us[0], "unshare --mount sh -c 'mount -t sysfs sysfs /sys && cat /sys/class/net/stint0/speed'")
+    expect(Number(speed)).toBeGreaterThanOrEqual(10_000)
+  }, minute)
+
+  test('are sent no packet from the outside that is longer than their end of the pair takes', async () => {
+    expect(await on('n2', `ip route get ${addressOf(ours, 1)}`)).toMatch(/ mtu 1450\b/)
+    expect(await inside(us[1], 'ip link show eth0')).toMatch(/eth0@.* mtu 1450 /)
+  }, minute)
+
   test('reach the outside with the address of their node, and are not reached from there', async () => {
     const peer = on('n3', "timeout 20 python3 -c \"import socket; c, a = socket.create_server(('', 5001)).accept(); print(a[0])\"")
     await until('n3 listens', 10, async () => (await on('n3', 'ss -ltn')).includes(':5001 '))
