@@ -11,6 +11,7 @@ import { carryOut } from './carry.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { assertTreeComplete, bytesBeside, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
+import { recordReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
 
@@ -69,7 +70,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const half = requireDump(sandbox, order)
   const { row, draft } = half
   const { run, pid1 } = sandbox
-  const { carried } = inspect(context, sandbox)
+  const { carried, processes } = inspect(context, sandbox)
   const started = performance.now()
   const running = await context.engine.startDump({
     pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning,
@@ -86,6 +87,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.fault('prepared')
   assertTreeComplete(sandbox)
   await carryOut(context, sandbox, draft.directory, carried)
+  await recordReadFiles(context, sandbox, draft.directory, processes, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
 

@@ -8,6 +8,7 @@ import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
+import { lookForBlockers } from './blockers.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { fileRules } from './places.ts'
 import { rollbackBytes } from './rollback.ts'
@@ -54,7 +55,10 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
   // Slurm truncates these when the job starts again; their content comes back from the image.
   const truncated = new Set(JSON.parse(sandbox.run.outputs) as string[])
   for (const file of processes.flatMap((p) => p.files)) {
-    const mount = mounts.find((m) => m.id === file.mountId) ?? mountOfPath(mounts, file.path)
+    const own = mounts.find((m) => m.id === file.mountId)
+    // On no mount of the sandbox: its path means another file here, and is a blocker of its own.
+    if (file.mountId !== undefined && own === undefined) continue
+    const mount = own ?? mountOfPath(mounts, file.path)
     if (file.kind === 'character-device' && !/^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/ptmx|pts\/\d+)$/.test(file.path)) {
       obstacles.push({ kind: 'device', message: `the device ${file.path} is open (PID ${file.pid})`, remedy: 'CRIU cannot save devices; for MPI choose TCP and shared memory (UCX_TLS=tcp,self,sysv,posix, FI_PROVIDER=tcp).' })
       continue
@@ -92,7 +96,8 @@ export function inspect(context: Context, sandbox: Sandbox): { processes: Payloa
 
 /** The preflight: found before anything is frozen. */
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
-  const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
+  const { processes, obstacles: found, carried, carriedBytes } = inspect(context, sandbox)
+  const obstacles = [...found, ...await lookForBlockers(context, sandbox, processes)]
   const { bytes, prediction } = await predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes })
   return { obstacles, carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }

@@ -5,6 +5,7 @@ import { nodePids, rootAlive } from '../linux/payload.ts'
 import { processStat, signalProcess } from '../linux/processes.ts'
 import { carryIn } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
+import { assertReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
 import { rollBack } from './rollback.ts'
 import { settleSeconds } from './settle.ts'
@@ -36,6 +37,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
     await carryIn(context, sandbox, image.directory, cgroups)
     await rollBack(context, sandbox, image)
+    assertReadFiles(sandbox, image.directory)
     const running = await context.engine.startRestore({
       pid1: sandbox.pid1, uid: run.uid, gid: run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
       timeoutSeconds: context.config.restore.timeout_seconds,

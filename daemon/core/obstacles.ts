@@ -1,8 +1,11 @@
+import type { BlockerKind } from './blockers.ts'
+
 /** What stands in the way of a checkpoint, in words for the job's owner. */
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'device' | 'node-local-file' | 'carry-limit'
-    | 'io-uring' | 'message-queue' | 'no-requeue' | 'not-running'
+    | 'io-uring' | 'no-requeue' | 'not-running'
+    | BlockerKind
   readonly message: string
   readonly remedy: string
 }

@@ -33,6 +33,8 @@ export interface PayloadProcess {
   readonly sockets: readonly string[]
   readonly anonymous: readonly string[]
   readonly files: readonly OpenFile[]
+  /** Open descriptors without a path. */
+  readonly pathless: readonly { readonly fd: number; readonly link: string }[]
 }
 
 /** The sandbox's own view of its processes: the proc file system its PID 1 mounted. */
@@ -68,14 +70,16 @@ function openFile(pid: number, link: string, at: string, fd: number | undefined,
 }
 
 /** Descriptors and the working directory; mapped files come from the maps. */
-function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous'> {
+function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'pathless'> {
   const files: OpenFile[] = []
   const sockets: string[] = []
   const anonymous: string[] = []
+  const pathless: PayloadProcess['pathless'][number][] = []
   const base = `${proc}/${pid}`
   for (const fd of unlessGone(() => readdirSync(`${base}/fd`)) ?? []) {
     const link = unlessGone(() => readlinkSync(`${base}/fd/${fd}`))
     if (link === undefined) continue
+    if (!link.startsWith('/')) pathless.push({ fd: Number(fd), link })
     if (link.startsWith('/')) {
       const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), unlessGone(() => readFileSync(`${base}/fdinfo/${fd}`, 'utf8')))
       if (file !== undefined) files.push(file)
@@ -96,10 +100,10 @@ function filesOf(pid: number, proc: string): Pick<PayloadProcess, 'files' | 'soc
     const plain = deleted ? path.slice(0, -deletedSuffix.length) : path
     const stat = deleted ? undefined : unlessGone(() => statSync(`${base}/root${plain}`))
     files.push({
-      pid, fd: undefined, path: plain, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
+      pid, fd: undefined, path: plain, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: stat === undefined ? 'file' : kindOf(stat.mode), uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
     })
   }
-  return { files, sockets, anonymous }
+  return { files, sockets, anonymous, pathless }
 }
 
 /** Every process in the sandbox but its PID 1, zombies included. */
@@ -116,7 +120,7 @@ export function payloadProcesses(pid1: number): PayloadProcess[] {
       tracer: Number(status.get('TracerPid') ?? 0),
       residentBytes: statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem'),
       userNamespace: stat.state === 'Z' ? undefined : namespaceOf(pid, 'user', proc),
-      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [] } : filesOf(pid, proc)),
+      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [], pathless: [] } : filesOf(pid, proc)),
     }]
   })
 }

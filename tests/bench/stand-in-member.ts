@@ -28,6 +28,7 @@ function sleepingEngine(seconds: number): Engine {
       return Promise.resolve({ pid: child.pid ?? 0, prepared: once(child, 'exit').then(() => ({ commit: done, abort: done })) })
     },
     startRestore: never,
+    forgetSizes: async () => Promise.resolve(),
     assertFits: async () => Promise.resolve(),
     answerOrphan: never,
   }
