@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { blockersOf } from '../core/blockers.ts'
+import { asStintError } from '../core/errors.ts'
 import { insideTree, type Obstacle } from '../core/obstacles.ts'
 import { ownCapabilities } from '../linux/capabilities.ts'
 import { mountsOf } from '../linux/mounts.ts'
@@ -24,8 +25,7 @@ function isGuardStopped(context: Context, sandbox: Sandbox): boolean {
   return stat?.startTime === startTime && (stat.state === 'T' || stat.state === 't')
 }
 
-/** What CRIU would refuse, and what it could not restore, by the rules of core/blockers.ts. @throws StintError E_COMMAND_FAILED */
-export async function lookForBlockers(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<Obstacle[]> {
+async function look(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<Obstacle[]> {
   const { pid1, run } = sandbox
   return blockersOf(payloadFacts(pid1, insideTree(processes, rootPid)), {
     rootPid, uid: run.uid, jobId: run.job_id,
@@ -34,4 +34,14 @@ export async function lookForBlockers(context: Context, sandbox: Sandbox, proces
     guardStopped: isGuardStopped(context, sandbox),
     listeners: [...tcpListeners(pid1), ...await unixListeners(context.commands, context.config.programs, pid1)],
   })
+}
+
+/** What CRIU would refuse, and what it could not restore, by the rules of core/blockers.ts. A fault of the look keeps no job from being saved. */
+export async function lookForBlockers(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<Obstacle[]> {
+  try {
+    return await look(context, sandbox, processes)
+  } catch (error) {
+    context.log.error({ err: asStintError(error), job: sandbox.run.job_id }, 'the look for what cannot be saved failed; going on without it')
+    return []
+  }
 }

@@ -11,7 +11,7 @@ const nameBytes = 64
  * @param path of the descriptor in a proc file system
  */
 export function socketProtocol(path: string): string {
-  getxattr ??= koffi.load('libc.so.6').func('ssize_t getxattr(const char *, const char *, _Out_ uint8_t *, size_t)') as unknown as Getxattr
+  getxattr ??= koffi.load('libc.so.6').func('intptr_t getxattr(const char *, const char *, _Out_ uint8_t *, size_t)') as unknown as Getxattr
   const value = Buffer.alloc(nameBytes)
   const length = getxattr(path, 'system.sockprotoname', value, nameBytes)
   // @NOTE The length may lack or include the terminating zero, by the kernel's version.
