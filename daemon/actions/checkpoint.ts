@@ -1,7 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
+import { mayPass } from '../core/blockers.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { emptyBook } from '../core/launch-book.ts'
-import type { DumpOrder, MemberPort, RunCut } from '../core/member.ts'
+import type { DumpOrder, MemberObservation, MemberPort, RunCut } from '../core/member.ts'
 import type { Trigger } from '../core/states.ts'
 import { rootAlive } from '../linux/payload.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
@@ -48,6 +50,19 @@ async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<voi
   if (job.state === 'CANCELLED') throw new StintError('E_NOT_RUNNING', `job ${job.jobId} is being cancelled`, { details: { over: true } })
 }
 
+/** How long a save waits for what may be over in a moment, and between two looks, milliseconds. */
+const passing = { longest: 3000, pause: 100 }
+
+/** A connection that is about to be accepted, or a program that is being started, is no reason to refuse: looks again for a moment. */
+async function observeAll(members: readonly MemberPort[]): Promise<MemberObservation[]> {
+  const end = Date.now() + passing.longest
+  for (;;) {
+    const observations = await atAll(members, (member) => member.observe())
+    if (!mayPass(observations.flatMap((one) => one.obstacles)) || Date.now() > end) return observations
+    await sleep(passing.pause)
+  }
+}
+
 /** The preflight on all members; nothing is changed yet. */
 async function begin(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Attempt> {
   const startedAt = Date.now()
@@ -56,7 +71,7 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const requeuable = options.keepRunning ? Promise.resolve() : assertRequeuable(context, sandbox)
   requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
   const members = await membersOf(context, sandbox)
-  const observations = await atAll(members, (member) => member.observe())
+  const observations = await observeAll(members)
   const obstacles = observations.flatMap((o) => o.obstacles)
   assertNoObstacles(obstacles)
   const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)

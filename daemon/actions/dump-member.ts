@@ -14,6 +14,7 @@ import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid }
 import { recordLedger } from './ledger.ts'
 import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './observe.ts'
 import { watchDecision } from './decision.ts'
+import { recordReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './rollback.ts'
 import { tcpLosses } from './tcp-losses.ts'
@@ -97,6 +98,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   if (order.keepRunning) tellWatchers(context, sandbox, processes)
   const ledger = recordLedger(context, sandbox, draft.directory) // Beside the packing: the payload is frozen for both.
   await carryOut(context, sandbox, draft.directory, carried).finally(async () => ledger)
+  await recordReadFiles(context, sandbox, draft.directory, processes, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
 

@@ -11,6 +11,7 @@ import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { ghostBytes, payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
+import { lookForBlockers } from './blockers.ts'
 import { treeObstacles } from './carry.ts'
 import { type Context, type Sandbox, rootPid } from './context.ts'
 import { ledgerObstacles, tellKeys } from './ledger.ts'
@@ -77,7 +78,10 @@ function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly Payl
   // Slurm truncates these when the job starts again; their content comes back from the image.
   const truncated = new Set(JSON.parse(sandbox.run.outputs) as string[])
   for (const file of processes.flatMap((p) => p.files)) {
-    const mount = mounts.find((m) => m.id === file.mountId) ?? mountOfPath(mounts, file.path)
+    const own = mounts.find((m) => m.id === file.mountId)
+    // On no mount of the sandbox: its path means another file here, and is a blocker of its own.
+    if (file.mountId !== undefined && own === undefined) continue
+    const mount = own ?? mountOfPath(mounts, file.path)
     if (file.kind === 'character-device' && !/^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/ptmx|pts\/\d+)$/.test(file.path)) {
       obstacles.push({ kind: 'device', message: `the device ${file.path} is open (PID ${file.pid})`, remedy: 'CRIU cannot save devices; for MPI choose TCP and shared memory (UCX_TLS=tcp,self,sysv,posix, FI_PROVIDER=tcp).' })
       continue
@@ -124,11 +128,11 @@ const directoriesLookedAt = 2000
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
   const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
   sandbox.noticing = processes.some((one) => one.watched.length > 0 || one.files.some((file) => file.leased))
-  const [{ bytes, prediction }, ofTrees, losses, ofLedger] = await Promise.all([
+  const [{ bytes, prediction }, ofTrees, losses, ofLedger, blockers] = await Promise.all([
     predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt), tcpLosses(context, sandbox, processes),
-    ledgerObstacles(context, sandbox, processes), tellKeys(context, sandbox),
+    ledgerObstacles(context, sandbox, processes), lookForBlockers(context, sandbox, processes), tellKeys(context, sandbox),
   ])
-  return { obstacles: [...obstacles, ...ofTrees, ...losses.obstacles, ...ofLedger], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
+  return { obstacles: [...obstacles, ...blockers, ...ofTrees, ...losses.obstacles, ...ofLedger], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
 /**

@@ -8,6 +8,7 @@ import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './carry.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from './context.ts'
 import { putBackLedger } from './ledger.ts'
+import { assertReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
 import { rollBack } from './rollback.ts'
 import { settleSeconds } from './settle.ts'
@@ -50,6 +51,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     assertRoom(sandbox, image)
     await carryIn(context, sandbox, image.directory, cgroups)
     await rollBack(context, sandbox, image)
+    assertReadFiles(sandbox, image.directory)
     const running = await context.engine.startRestore({
       pid1: sandbox.pid1, uid: run.uid, gid: run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
       timeoutSeconds: context.config.restore.timeout_seconds,

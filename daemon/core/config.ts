@@ -54,6 +54,7 @@ export const settings = {
     setpriv: { default: '/usr/bin/setpriv', must: 'an absolute path', doc: 'util-linux' },
     ip: { default: '/usr/sbin/ip', must: 'an absolute path', doc: 'iproute2' },
     bridge: { default: '/usr/sbin/bridge', must: 'an absolute path', doc: 'iproute2' },
+    ss: { default: '/usr/bin/ss', must: 'an absolute path', doc: 'iproute2' },
     nft: { default: '/usr/sbin/nft', must: 'an absolute path', doc: 'nftables' },
     tar: { default: '/usr/bin/tar', must: 'an absolute path', doc: 'GNU tar' },
     getent: { default: '/usr/bin/getent', must: 'an absolute path', doc: 'libc; tells login names as nsswitch.conf has them' },

@@ -47,6 +47,8 @@ export interface PayloadProcess {
   readonly mappings: number
   /** Files and directories whose opening or reading inotify or fanotify would tell the process of. */
   readonly watched: readonly Watched[]
+  /** Open descriptors without a path. */
+  readonly pathless: readonly { readonly fd: number; readonly link: string }[]
 }
 
 export interface Watched {
@@ -56,7 +58,7 @@ export interface Watched {
   readonly device: number | undefined
 }
 
-type FilesOfProcess = Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'overlong' | 'mappings' | 'watched'>
+type FilesOfProcess = Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'pathless' | 'overlong' | 'mappings' | 'watched'>
 
 /** The sandbox's own view of its processes: the proc file system its PID 1 mounted. */
 export function sandboxProc(pid1: number): string {
@@ -159,10 +161,12 @@ function filesOf(pid: number, proc: string): FilesOfProcess {
   const sockets: string[] = []
   const anonymous: string[] = []
   const watched: Watched[] = []
+  const pathless: PayloadProcess['pathless'][number][] = []
   const base = `${proc}/${pid}`
   for (const fd of unlessGone(() => readdirSync(`${base}/fd`)) ?? []) {
     const link = unlessOverlong(() => readlinkSync(`${base}/fd/${fd}`), () => { overlong.push(`its descriptor ${fd}`) })
     if (link === undefined) continue
+    if (!link.startsWith('/')) pathless.push({ fd: Number(fd), link })
     if (link.startsWith('/')) {
       const file = openFile(pid, link, `${base}/fd/${fd}`, Number(fd), readFdinfo(`${base}/fdinfo/${fd}`))
       if (file !== undefined) files.push(file)
@@ -189,11 +193,11 @@ function filesOf(pid: number, proc: string): FilesOfProcess {
     const found = deleted ? undefined : unlessOverlong(() => mappedStat(`${base}/root`, named), () => { overlong.push('a mapped file') })
     const stat = found?.stat
     files.push({
-      pid, fd: undefined, path: found?.path ?? named, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: 'file', uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
+      pid, fd: undefined, path: found?.path ?? named, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: stat === undefined ? 'file' : kindOf(stat.mode), uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
       inode: Number(inode), leased: false, readable: true, occupiedBytes: (stat?.blocks ?? 0) * 512,
     })
   }
-  return { files, sockets, anonymous, overlong, watched, mappings: maps.length - 1 }
+  return { files, sockets, anonymous, pathless, overlong, watched, mappings: maps.length - 1 }
 }
 
 /** Every process in the sandbox but its PID 1, zombies included. */
@@ -211,7 +215,7 @@ export function payloadProcesses(pid1: number): PayloadProcess[] {
       residentBytes: statusBytes(status, 'RssAnon') + statusBytes(status, 'RssShmem'),
       userNamespace: stat.state === 'Z' ? undefined : namespaceOf(pid, 'user', proc),
       threads: Number(status.get('Threads') ?? 1),
-      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [], overlong: [], watched: [], mappings: 0 } : filesOf(pid, proc)),
+      ...(stat.state === 'Z' ? { files: [], sockets: [], anonymous: [], pathless: [], overlong: [], watched: [], mappings: 0 } : filesOf(pid, proc)),
     }]
   })
 }

@@ -57,3 +57,28 @@ export function connectionsOf(pid: number): Connection[] {
 export function isLoopback(address: string): boolean {
   return address.startsWith('127.') || address === '0:0:0:0:0:0:0:1'
 }
+
+/** A socket that listens with connections nobody has accepted yet. */
+export interface Listener {
+  readonly inode: string
+  readonly waiting: number
+  readonly address: string
+}
+
+const listening = '0A'
+
+/** Listeners with connections to accept out of /proc/PID/net/tcp or tcp6: the receive queue of one that listens counts connections. */
+export function parseListeners(text: string): Listener[] {
+  return text.split('\n').slice(1).flatMap((line) => {
+    const [, local, , state, queues, , , , , inode] = line.trim().split(/\s+/)
+    const waiting = parseInt(queues?.split(':')[1] ?? '0', 16)
+    if (state !== listening || inode === undefined || waiting === 0) return []
+    const [hex = '', port = ''] = local?.split(':') ?? []
+    return [{ inode, waiting, address: `port ${parseInt(port, 16)} of ${parseAddress(hex)}` }]
+  })
+}
+
+/** Listeners with connections to accept in a process's network namespace. */
+export function tcpListeners(pid: number): Listener[] {
+  return ['tcp', 'tcp6'].flatMap((table) => parseListeners(unlessGone(() => readFileSync(`/proc/${pid}/net/${table}`, 'utf8')) ?? ''))
+}

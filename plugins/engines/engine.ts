@@ -70,6 +70,11 @@ export interface Engine {
   /** What of the engine's own faults is not mended here, in words for an admin; `loaded`: whether anything is. @throws StintError E_COMMAND_FAILED */
   unmended(): Promise<{ readonly loaded: boolean; readonly missing: readonly string[] }>
   startDump(request: DumpRequest): Promise<RunningDump>
+  /**
+   * Changes what a dump has written, while it stands at its barrier: these regular files may have another size and mode when they are
+   * opened for the restore. @param paths as the payload sees them @throws Error with the image as it was
+   */
+  forgetSizes(directory: string, paths: readonly string[]): Promise<void>
   /** Whether this node's CPU can go on with an image. @throws StintError E_CPU_UNFIT */
   assertFits(directory: string): Promise<void>
   startRestore(request: RestoreRequest): Promise<RunningRestore>

@@ -147,7 +147,7 @@ describe('a save that fails', () => {
 })
 
 describe('what stands in the way while the job runs', () => {
-  const obstacle: Obstacle = { kind: 'message-queue', message: 'python3 uses a message queue', remedy: 'Close it.' }
+  const obstacle: Obstacle = { kind: 'outside-file', message: 'python3 uses a message queue', remedy: 'Close it.' }
 
   test('is told with the end of the job, and when it has gone', async () => {
     await using made = makeContext()

@@ -1,4 +1,5 @@
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/errors.ts'
 import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
@@ -8,6 +9,7 @@ import type { DumpRequest, Engine, OrphanedEngine, RestoreRequest, RunningDump, 
 import { Barrier, type BarrierAction } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
 import type { CpuRecord } from './cpuinfo.ts'
+import { withoutSizes } from './images.ts'
 import { firstError, remedyFor } from './log.ts'
 import { bindingsArgv, bindingsEnvironment, unmended } from './preload.ts'
 
@@ -104,6 +106,13 @@ export class CriuEngine implements Engine {
     const started = await this.#start(request.runDirectory, 'post-dump', dumpArgv(this.#programs, request),
       (barrier) => dumpEnvironment(this.#programs, barrier, request.barrierSeconds))
     return { pid: started.program.pid, prepared: atBarrier(started) }
+  }
+
+  async forgetSizes(directory: string, paths: readonly string[]): Promise<void> {
+    const image = join(directory, 'criu', 'files.img')
+    const changed = `${image}.new`
+    await writeFile(changed, withoutSizes(await readFile(image), new Set(paths)), { mode: 0o600 })
+    await rename(changed, image)
   }
 
   async assertFits(directory: string): Promise<void> {

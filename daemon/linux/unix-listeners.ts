@@ -1,0 +1,43 @@
+import { readFileSync } from 'node:fs'
+import type { CommandRunner } from './command.ts'
+import { unlessGone } from './processes.ts'
+import type { Listener } from './tcp.ts'
+
+/**
+ * Unix sockets whose clients have sent data before they were accepted. CRIU connects those without data again, and has no way
+ * to read what an accepted socket's queue will hold.
+ */
+
+/** State of a connection that nobody has accepted, in /proc/PID/net/unix: it has no inode yet. */
+const unaccepted = /^\S+ \S+ \S+ \S+ \S+ 02 +0( |$)/m
+
+interface UnixSocket {
+  readonly state: string
+  readonly receiveQueue: number
+  readonly sendQueue: number
+  readonly address: string
+  readonly inode: string
+  readonly peer: string
+}
+
+/** A line of `ss --unix --all --no-header`: type, state, queues, address with inode, peer's address with inode. An address may hold blanks. */
+function parseLine(line: string): UnixSocket | undefined {
+  const match = /^\S+\s+(\S+)\s+(\d+)\s+(\d+)\s+(.+?)\s+(\d+)\s+\S+\s+(\d+)\s*$/.exec(line)
+  if (match === null) return undefined
+  const [, state = '', receive, send, address = '', inode = '', peer = ''] = match
+  return { state, receiveQueue: Number(receive), sendQueue: Number(send), address, inode, peer }
+}
+
+/** Listeners with connections to accept, where a client that has no peer yet has sent something. */
+export function parseUnixListeners(text: string): Listener[] {
+  const sockets = text.split('\n').map(parseLine).filter((socket) => socket !== undefined)
+  if (!sockets.some(({ state, sendQueue, peer }) => state === 'ESTAB' && sendQueue > 0 && peer === '0')) return []
+  return sockets.filter(({ state, receiveQueue }) => state === 'LISTEN' && receiveQueue > 0).map(({ inode, receiveQueue, address }) => ({ inode, waiting: receiveQueue, address }))
+}
+
+/** In a process's network namespace. A program is started only where a connection waits at all. @throws StintError E_COMMAND_FAILED */
+export async function unixListeners(commands: CommandRunner, programs: { readonly nsenter: string; readonly ss: string }, pid: number): Promise<Listener[]> {
+  if (!unaccepted.test(unlessGone(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')) ?? '')) return []
+  const { stdout } = await commands.run([programs.nsenter, `--net=/proc/${pid}/ns/net`, programs.ss, '--unix', '--all', '--no-header'])
+  return parseUnixListeners(stdout)
+}
