@@ -32,7 +32,7 @@ export const errorKinds = {
   E_TOO_FEW_NODES: { http: 409, exit: 5, retryable: false, hint: 'Ask for as many nodes as the run had at its first start (scontrol update JobId=JOB NumNodes=N), then scontrol release.' },
   E_CRIU_DUMP_FAILED: { http: 500, exit: 6, retryable: false, hint: 'The remedy stands beside the first error; dump.log has the rest.' },
   E_CRIU_RESTORE_FAILED: { http: 500, exit: 6, retryable: false, hint: 'restore.log has the rest; an older checkpoint is tried where there is one.' },
-  E_REHEARSAL_FAILED: { http: 500, exit: 6, retryable: false, hint: 'This checkpoint was dropped, as it could not have been restored; the job runs on undisturbed. rehearsal/restore.log beside dump.log has the rest.' },
+  E_REHEARSAL_FAILED: { http: 500, exit: 6, retryable: false, hint: 'This checkpoint was dropped, as it could not have been restored. rehearsal/restore.log beside dump.log has the rest.' },
   E_ROLLBACK: { http: 500, exit: 6, retryable: false, hint: 'An older checkpoint is tried where there is one. If the job is held: put the file back by hand as the message says, then `scontrol release JOB`.' },
   E_STORE_UNUSABLE: { http: 507, exit: 7, retryable: true, hint: 'The image store must be a directory of root, mode 0700, writable and mounted; see `stint doctor`.' },
   E_STORE_FULL: { http: 507, exit: 7, retryable: true, hint: 'Free space in the image store (`stint images` shows who uses it) or enlarge it.' },
