@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { memberAddress } from '../core/addresses.ts'
+import { asStintError } from '../core/errors.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import { errorNotes, outsideNotes, parseFindings, unsentObstacles, urgentObstacles, type SocketFinding } from '../core/tcp-losses.ts'
 import { nodePids, type PayloadProcess } from '../linux/payload.ts'
@@ -30,8 +31,7 @@ async function lastingUnsent(sandbox: Sandbox, counts: (connections: readonly Co
   }
 }
 
-/** What a save would lose of the payload's TCP connections, and what its owner is told. */
-export async function tcpLosses(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<{ obstacles: Obstacle[]; notes: string[] }> {
+async function look(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<{ obstacles: Obstacle[]; notes: string[] }> {
   const { options: { net }, network, run } = sandbox
   const own = new Set([run.address, ...(network === undefined ? [] : sandbox.hosts.map((_, member) => memberAddress(network.prefix, member)))])
   const isInside = (address: string): boolean => isLoopback(address) || own.has(address)
@@ -39,4 +39,14 @@ export async function tcpLosses(context: Context, sandbox: Sandbox, processes: r
   const obstaclesOf = (unsent: readonly Connection[]): Obstacle[] => unsentObstacles(unsent, processes, net, isInside)
   const unsent = await lastingUnsent(sandbox, (connections) => obstaclesOf(connections).length + outsideNotes(connections, net, isInside).length > 0)
   return { obstacles: [...obstaclesOf(unsent), ...urgentObstacles(found, processes)], notes: [...errorNotes(found, processes), ...outsideNotes(unsent, net, isInside)] }
+}
+
+/** What a save would lose of the payload's TCP connections, and what its owner is told. A fault of the look keeps no job from being saved. */
+export async function tcpLosses(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<{ obstacles: Obstacle[]; notes: string[] }> {
+  try {
+    return await look(context, sandbox, processes)
+  } catch (error) {
+    context.log.error({ err: asStintError(error), job: sandbox.run.job_id }, 'the look at TCP connections failed; going on without it')
+    return { obstacles: [], notes: [] }
+  }
 }
