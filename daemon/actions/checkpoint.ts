@@ -184,6 +184,29 @@ function hasEnded(context: Context, sandbox: Sandbox): boolean {
   return context.catalogue.members.require(sandbox.memberId).state === 'running' && !rootAlive(sandbox.pid1, rootPid)
 }
 
+/** Dumps in all, where each met what is over in a moment (a connection about to be accepted). */
+const dumpTries = 4
+
+/**
+ * Saves, again where a dump met what is over in a moment: the job has run on meanwhile.
+ * @param touched called once the payload is dealt with; what is refused before that leaves it alone
+ */
+async function makeAttempt(context: Context, sandbox: Sandbox, options: CheckpointOptions, touched: () => void): Promise<Attempt> {
+  for (let left = dumpTries - 1; ; left--) {
+    const attempt = await begin(context, sandbox, options).catch((error: unknown) => { throw hasEnded(context, sandbox) ? justEnded(sandbox, error) : error })
+    touched()
+    try {
+      await make(context, sandbox, attempt)
+      return attempt
+    } catch (cause) {
+      const error = asStintError(cause)
+      if (left === 0 || error.code !== 'E_CRIU_DUMP_FAILED' || error.details['passing'] !== true) throw error
+      context.log.info({ job: sandbox.run.job_id, err: error }, 'a dump met what is over in a moment; trying again')
+    }
+    await sleep(passing.pause)
+  }
+}
+
 /** For whoever waits for the answer: true when it is given, so it is not put on record. */
 function runsOn(error: StintError): StintError {
   return new StintError(error.code, error.message, { cause: error, hint: `${error.hint} The job runs on.`, details: { ...error.details } })
@@ -196,11 +219,9 @@ function runsOn(error: StintError): StintError {
  */
 export async function checkpoint(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Checkpoint> {
   return exclusively(sandbox, async () => {
-    let isTouched = false
+    const payload = { isTouched: false }
     try {
-      const attempt = await begin(context, sandbox, options).catch((error: unknown) => { throw hasEnded(context, sandbox) ? justEnded(sandbox, error) : error })
-      isTouched = true
-      await make(context, sandbox, attempt)
+      const attempt = await makeAttempt(context, sandbox, options, () => { payload.isTouched = true })
       recordSuccess(context, sandbox)
       pruneImages(context, sandbox)
       const row = rowOf(context, sandbox, attempt)
@@ -210,7 +231,7 @@ export async function checkpoint(context: Context, sandbox: Sandbox, options: Ch
       assertNotStopping(context, cause)
       const error = asStintError(cause)
       recordFailure(context, sandbox, options.trigger, error)
-      throw isTouched && options.trigger === 'request' && rootAlive(sandbox.pid1, rootPid) ? runsOn(error) : error
+      throw payload.isTouched && options.trigger === 'request' && rootAlive(sandbox.pid1, rootPid) ? runsOn(error) : error
     }
   })
 }

@@ -45,9 +45,8 @@ export interface ProcessFacts {
   /** As in /proc/PID/stat: R, S, D, T, Z ... */
   readonly state: string
   readonly threads: number
-  /** Real, effective, saved and file system's. */
+  /** Real, effective, saved and file system's. Other groups are no matter: CRIU saves them (plugins/spank/criu_limits.c). */
   readonly uids: readonly number[]
-  readonly gids: readonly number[]
   /** Links of /proc/PID/ns by name. */
   readonly namespaces: Readonly<Record<string, string>>
   readonly descriptors: readonly Descriptor[]
@@ -64,11 +63,11 @@ export interface ProcessFacts {
 /** What is the same for all processes of a sandbox. */
 export interface Surroundings {
   readonly rootPid: number
-  /** Whether CRIU may look at the limits of a process with other ids. */
+  /** The job's owner. */
   readonly uid: number
   /** Descriptors that CRIU may have when it restores: the daemon's own RLIMIT_NOFILE. */
   readonly descriptorLimit: number
-  /** Of the sandbox, by mount id: type, and path from the mount point for files on it. */
+  /** Of the sandbox, by mount id. */
   readonly mounts: ReadonlyMap<number, { readonly type: string; readonly mountPoint: string }>
   /** Whether the guard of the member is stopped; it must answer during a save. */
   readonly guardStopped: boolean
@@ -89,8 +88,15 @@ function name(process: ProcessFacts): string {
   return `${process.comm} (PID ${process.pid} in the sandbox)`
 }
 
-/** Address space that CRIU needs in a process to dump it: measured with CRIU 4.2.1 on x86-64, `parasiteBytes` in tests/unit/blockers.test.ts. */
-export const parasiteBytes = 1024 * 1024
+/**
+ * Address space that CRIU 4.2 maps into a process to dump it, bytes: its parasite with two stacks (128 KiB with two pages of
+ * arguments suffice for a small program), and arguments of 16 bytes for each page (dump_pages_args_size in criu/mem.c), as many as the
+ * largest process before it needed. A spare as large again for what the program maps meanwhile.
+ * @param largest address space among the processes, bytes
+ */
+export function parasiteBytes(largest: number): number {
+  return 256 * 1024 + Math.ceil(largest / 256 / 4096) * 4096
+}
 
 /** Descriptors of CRIU's own in each restored process: SERVICE_FD_MAX of criu/include/servicefd.h. They end at a multiple of 128, 16 are kept free. */
 const serviceDescriptors = { count: 16, spare: 16, alignment: 128 }
@@ -198,10 +204,14 @@ const rules: Readonly<Record<Exclude<BlockerKind, 'stopped-guard'>, Rule>> = {
     message: `${name(process)} waits in vfork for its child to start a program, and cannot be stopped meanwhile`,
     remedy: 'Save again when the child has started its program; use fork where the child runs on without exec.',
   })),
-  'address-space': (process) => when(process.state !== 'Z' && process.addressSpace.limit - process.addressSpace.used < parasiteBytes, () => ({
-    message: `${name(process)} has used up its address space (ulimit -v): ${Math.max(0, Math.floor((process.addressSpace.limit - process.addressSpace.used) / 1024))} kB are left, CRIU needs ${parasiteBytes / 1024} kB`,
-    remedy: `Raise the limit (prlimit --pid PID --as=..., or a higher ulimit -v in the job script) by at least ${parasiteBytes / 1024} kB.`,
-  })),
+  'address-space': (process, all) => {
+    const needed = parasiteBytes(Math.max(...all.map(({ addressSpace }) => addressSpace.used)))
+    const left = Math.max(0, process.addressSpace.limit - process.addressSpace.used)
+    return when(process.state !== 'Z' && left < needed, () => ({
+      message: `${name(process)} has used up its address space (ulimit -v): ${Math.floor(left / 1024)} kB are left, CRIU needs ${needed / 1024} kB`,
+      remedy: `Use a higher ulimit -v in the job script, or raise it now (prlimit --pid ${process.pid} --as=${process.addressSpace.used + needed}: from within the job), where the hard limit allows.`,
+    }))
+  },
   'descriptor-limit': (process, _all, { descriptorLimit }) => when(process.highestFd > highestRestorableFd(descriptorLimit), () => ({
     message: `${name(process)} has descriptor ${process.highestFd} open; CRIU may have ${descriptorLimit} here and needs room above the highest, so that ${highestRestorableFd(descriptorLimit)} is the highest that can be restored`,
     remedy: `Lower the job's limit before the program starts (ulimit -n ${Math.max(1, highestRestorableFd(descriptorLimit))}), or ask your admin for a higher LimitNOFILE of stintd.`,

@@ -65,7 +65,7 @@ function factsOf(one: PayloadProcess, proc: string, memoryOfChildren: ReadonlySe
   return {
     pid: one.pid, parent: one.parent, comm: one.comm, state: one.state, files: one.files,
     threads: threadsOf(base),
-    uids: numbers(status.get('Uid')), gids: numbers(status.get('Gid')),
+    uids: numbers(status.get('Uid')),
     namespaces: gone ? {} : namespacesOf(base),
     descriptors: one.pathless.map(({ fd, link }) => ({
       fd, link,

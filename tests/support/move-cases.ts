@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from '@jest/globals'
-import { on, printed, showJob, status, submit, tryOn, until, untilEnded, untilRunning, untilState, workDirectory } from './cluster.ts'
+import { on, printed, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from './cluster.ts'
 
 /** What a job of tests/fixtures/moves expects of a save and a move, by the lines at its head (tests/fixtures/moves/README.md). */
 export interface MoveCase {
@@ -56,7 +56,7 @@ async function start(found: MoveCase): Promise<Playing> {
   return { job, node, directory }
 }
 
-async function expectRefusal(found: MoveCase, { job, node }: Playing): Promise<void> {
+async function expectRefusal(found: MoveCase, { job, node, directory }: Playing): Promise<void> {
   // What comes and goes is looked at again, as the daemon does.
   const blocker = await until(`${found.name} is refused by ${found.refused}`, 20, async () => {
     const checked = await tryOn(node, `stint check ${job} --json`)
@@ -66,7 +66,10 @@ async function expectRefusal(found: MoveCase, { job, node }: Playing): Promise<v
   expect(blocker.remedy).toMatch(/\S/)
   const refused = await tryOn(node, `stint checkpoint ${job}`)
   expect(refused.stderr).toMatch(/E_PREFLIGHT/)
-  expect((await showJob(job)).get('JobState')).toBe('RUNNING')
+  // The owner is told what stands in two looks.
+  for (const pattern of found.told) await untilPrinted(directory, pattern, 40, 'err.txt')
+  // STOPPED: the owner has stopped the batch step.
+  expect((await showJob(job)).get('JobState')).toMatch(/^(RUNNING|STOPPED)$/)
 }
 
 async function expectMove(found: MoveCase, { job, node, directory }: Playing): Promise<void> {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { firstError, remedyFor } from '../../plugins/engines/criu/log.ts'
+import { firstError, isPassing, remedyFor, unknownError } from '../../plugins/engines/criu/log.ts'
 
 /** Recorded logs of CRIU 4.2.1 at -v4, cut down to the surroundings of errors and warnings. */
 const folder = join(import.meta.dirname, '..', 'fixtures', 'criu-logs')
@@ -16,7 +16,16 @@ const failures = {
   'dump-userfaultfd': ["Can't dump file 3 of that type [600] (anon anon_inode:[userfaultfd])", 'kernel facility'],
   'dump-netlink-with-data': ['netlink: The socket has data to read', 'Save again a moment later'],
   'dump-unix-socket-outside': ['unix: External socket is used. Consider using --ext-unix-sk option.', 'Unix socket'],
-  'dump-set-uid-program': ["Can't get rlimit 0: Operation not permitted", 'set-uid'],
+  'dump-set-uid-program': ["Can't get rlimit 0: Operation not permitted", 'criu-shim.so'],
+  'dump-address-space': ['remote mmap() failed: Cannot allocate memory', 'ulimit -v'],
+  'dump-epoll-escaped': ['Dump eventpoll (pid: 1001) failed with -1', 'EPOLL_CTL_DEL'],
+  'dump-main-thread-ended': ['Zombies with threads are not supported', 'pthread_join'],
+  'dump-output-on-the-node': ["Can't lookup mount=958 for fd=1 path=/tmp/node-output.17", '--output'],
+  'dump-packet-pipe': ['The packetized mode for pipes is not supported yet', 'O_DIRECT'],
+  'dump-secret-memory': ['Unknown shit 100600 (/secretmem (deleted))', 'memfd_secret'],
+  'dump-connection-not-accepted': ['inet: In-flight connection (l) for 166e76', 'accepted'],
+  'dump-unix-connection-not-accepted': ['unix: Non-empty write queue on an in-flight socket 0x167194', 'accepted'],
+  'dump-vfork': ['Timeout reached. Try to interrupt: 0', 'vfork'],
   'dump-disk-full': ['page-xfer: Unable to spice data: No space left on device', 'store is full'],
   'dump-without-sys-admin': ['suspending seccomp failed: Operation not permitted', 'lacks a capability'],
   'dump-without-net-admin': ["Can't turn TCP repair mode ON: Operation not permitted", 'lacks a capability'],
@@ -73,5 +82,32 @@ describe('the log of CRIU', () => {
   test('an unknown error has no remedy', () => {
     expect(remedyFor('Something new')).toBeUndefined()
     expect(remedyFor('')).toBeUndefined()
+  })
+
+  test('an unknown error is told with what CRIU was at, and how to report it', () => {
+    const log = logOf('dump-packet-pipe').replace('The packetized mode for pipes is not supported yet', 'Something new')
+    expect(unknownError(log, 'Something new', '/x/dump.log')).toMatch(/^CRIU was saving python3 \(PID 1001 in the sandbox\), descriptor 4\. .*report it with \/x\/dump\.log/)
+    expect(unknownError('Error (criu/x.c:1): Something new', 'Something new', '/x/dump.log')).toMatch(/^Stint does not know this error yet/)
+  })
+
+  test('what may be over in a moment is known as such, what stays is not', () => {
+    for (const name of ['dump-connection-not-accepted', 'dump-unix-connection-not-accepted', 'dump-netlink-with-data'] as const) expect(isPassing(failures[name][0])).toBe(true)
+    for (const name of ['dump-vfork', 'dump-device', 'restore-file-vanished'] as const) expect(isPassing(failures[name][0])).toBe(false)
+    expect(isPassing('Something new')).toBe(false)
+  })
+
+  test.each([
+    // From restores that came too late for a remedy beforehand, and from the sources of CRIU 4.2.
+    ["Can't chose service_fd_base: 19968 20032", 'LimitNOFILE'],
+    ['PR_SET_MM_MAP failed with -13', 'chmod u+x'],
+    ['libnet_open_raw4(): SOCK_RAW allocation failed', 'net_raw'],
+    ['inet: Unsupported proto 262 for socket 1f', 'GODEBUG=multipathtcp=0'],
+    ['BUG! Unknown socket collected (family 40)', 'AF_VSOCK'],
+    ['pidfd: pidfd pid 7 is not a part of process tree..', 'pidfd'],
+    ["Can't handle non-regular mapping on 1001's map 7f0000000000", 'device'],
+    ["Can't dump nested net namespace for 1002", 'container'],
+    ['Unseizable non-zombie 1008 found, state D, err -1/4', 'vfork'],
+  ])('%s has a remedy', (error, remedy) => {
+    expect(remedyFor(error)).toContain(remedy)
   })
 })

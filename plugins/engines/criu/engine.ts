@@ -10,14 +10,14 @@ import { Barrier, type BarrierAction } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
 import type { CpuRecord } from './cpuinfo.ts'
 import { withoutSizes } from './images.ts'
-import { firstError, remedyFor } from './log.ts'
+import { firstError, isPassing, remedyFor, unknownError } from './log.ts'
 import { bindingsArgv, bindingsEnvironment, unmended } from './preload.ts'
 
 /** The first real error of a log file with its remedy, as a coded error. */
 function failure(code: ErrorCode, logPath: string, outputPath: string, exitCode: number): StintError {
   const text = [logPath, outputPath].map((path) => readIfThere(path)).join('\n')
   const first = firstError(text) ?? `criu ended with ${exitCode}: ${text.trim().split('\n').at(-1) ?? ''}`
-  return new StintError(code, first, { hint: remedyFor(first), details: { log: logPath, exitCode } })
+  return new StintError(code, first, { hint: remedyFor(first) ?? unknownError(text, first, logPath), details: { log: logPath, exitCode, ...(isPassing(first) ? { passing: true } : {}) } })
 }
 
 function readIfThere(path: string): string {
