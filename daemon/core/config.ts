@@ -111,7 +111,7 @@ export const settings = {
     attempts: { default: 3, must: 'a whole number from 1', doc: 'tries of one checkpoint over all nodes before an older one is taken, or the job is held' },
     settle_seconds: { default: 10, must: '0 or more', doc: 'a program that crashes within so long after its restore is restored again; one that lives longer has come through' },
     moves: { default: 8, must: '0 or more', doc: 'nodes that a checkpoint may leave, over all its tries, because their CPU lacks what the program may use' },
-    rehearse: { default: 'first', must: '"never", "first" or "always"', doc: 'whether a checkpoint is restored beside the frozen payload before it counts: the first of a job on each node, or every one; not those before the walltime or a preemption' },
+    rehearse: { default: 'never', must: '"never", "first" or "always"', doc: 'whether a checkpoint is restored beside the frozen payload before it counts: the first of a job on each node, or every one; not those before the walltime or a preemption' },
     fallback: { default: 'hold', must: '"hold" or "start"', doc: 'when no checkpoint can be restored and the job does not say: hold it, or run its script from the start' },
   },
   cluster: {
