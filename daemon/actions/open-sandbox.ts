@@ -158,10 +158,13 @@ async function giveUp(context: Context, link: GuardLink, facts: Facts | undefine
   if (image !== undefined && !triesLeft) context.store.clearAttempts(image.manifest)
 }
 
+/** The first look at a job waits until its script has started: both want the processor, and nothing is due so soon. */
+const firstLookSeconds = 0.5
+
 /** What comes after `go`. From here on nothing but its own end closes the sandbox, whatever fails. */
 async function begin(context: Context, sandbox: Sandbox, facts: Facts, restoring: boolean): Promise<void> {
   if (!restoring) {
-    armDeadline(context, sandbox)
+    armDeadline(context, sandbox, firstLookSeconds)
     for (const text of warnings(context, facts)) sandbox.link?.send('say', { text })
     return
   }

@@ -98,8 +98,13 @@ export class SandboxNetwork {
    */
   async connect(pid1: number, address: string): Promise<void> {
     await this.#whole(pid1, async () => {
-      await this.#batch(this.#outsideLines(pid1, address))
-      await this.#batchInside(pid1, [...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)])
+      const outside = this.#batch(this.#outsideLines(pid1, address))
+      // Every job waits for this: the second program starts while the first is at work, and is told nothing when that fails.
+      const lines = batchText(['link set lo up', ...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)])
+      const inside = this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: outside.then(() => lines, () => '') })
+      await Promise.allSettled([outside, inside])
+      await outside
+      await inside
     })
   }
 
@@ -240,12 +245,17 @@ export class SandboxNetwork {
   }
 
   async #batch(lines: readonly string[]): Promise<void> {
-    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: lines.join('\n') })
+    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: batchText(lines) })
   }
 
   async #batchInside(pid1: number, lines: readonly string[]): Promise<void> {
-    await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: ['link set lo up', ...lines].join('\n') })
+    await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: batchText(['link set lo up', ...lines]) })
   }
+}
+
+/** What `ip -batch -` reads. */
+function batchText(lines: readonly string[]): string {
+  return lines.join('\n')
 }
 
 /** No IPv6 address that comes by itself: MPI takes every address of a device for a way to a peer. */
