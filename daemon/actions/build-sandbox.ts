@@ -75,15 +75,15 @@ function register(context: Context, plan: Blueprint, cgroup: string): { run: Run
   })
 }
 
-async function connect(context: Context, plan: Blueprint, pid1: number): Promise<void> {
+async function connect(context: Context, plan: Blueprint, sandbox: Promise<number>): Promise<void> {
   const { network, member, nodes, options, run } = plan
   if (options.net === 'host') return
   if (network === undefined) {
-    await context.network.connect(pid1, run.address)
+    await context.network.connect(sandbox, run.address)
     return
   }
   const addresses = await Promise.all(nodes.map((node) => context.cluster.addressOf(node)))
-  await context.network.connectMember(pid1, {
+  await context.network.connectMember(await sandbox, {
     network, member, members: addresses.map((nodeAddress, at) => ({ member: at, nodeAddress })),
   })
 }
@@ -111,12 +111,18 @@ export async function buildSandbox(context: Context, link: GuardLink, plan: Blue
   answer(context, link, plan, cgroup)
   const mounted = link.expect('mounted', mountSeconds)
   mounted.catch(() => undefined) // Awaited below, after the network.
-  const pid1 = verifyPid1(plan.claim, await sandboxLine)
-  context.catalogue.members.setPid1(memberId, pid1.pid, pid1.startTime)
-  await connect(context, plan, pid1.pid)
+  const made = sandboxLine.then((line) => {
+    const { pid, startTime } = verifyPid1(plan.claim, line)
+    context.catalogue.members.setPid1(memberId, pid, startTime)
+    return pid
+  })
+  const connected = connect(context, plan, made)
+  connected.catch(() => undefined) // Awaited below.
+  const pid1 = await made
+  await connected
   await mounted
   const { options, restarts, member, hosts, nodes, network, coordinator } = plan
-  const sandbox: Sandbox = { ...freshSandbox(), memberId, run, options, restarts, member, hosts, nodes, network, coordinator, pid1: pid1.pid, link }
+  const sandbox: Sandbox = { ...freshSandbox(), memberId, run, options, restarts, member, hosts, nodes, network, coordinator, pid1, link }
   if (network !== undefined) sandbox.post = makePostOffice(context, sandbox)
   if (!plan.restoring) await reopen(context, sandbox)
   context.sandboxes.set(plan.claim.jobId, sandbox)

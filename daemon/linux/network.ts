@@ -92,19 +92,24 @@ export class SandboxNetwork {
   }
 
   /**
-   * Connects the sandbox of a run of one node.
-   * @param pid1 the sandbox's PID 1, whose network namespace is still empty
+   * Connects the sandbox of a run of one node. Every job waits for this, so each program starts while what it is to be told is not
+   * known yet, and is told nothing when that fails.
+   * @param sandbox its PID 1, whose network namespace is still empty
    * @throws StintError E_BUSY when another sandbox on this node has the address; nothing remains then
    */
-  async connect(pid1: number, address: string): Promise<void> {
+  async connect(sandbox: Promise<number>, address: string): Promise<void> {
+    const outside = (pid1: Promise<number>): Promise<void> => this.#batch(pid1.then((pid) => this.#outsideLines(pid, address), () => []))
+    let first: Promise<void> | undefined = outside(sandbox)
+    first.catch(() => undefined) // Awaited below, once the sandbox is known.
+    const pid1 = await sandbox
     await this.#whole(pid1, async () => {
-      const outside = this.#batch(this.#outsideLines(pid1, address))
-      // Every job waits for this: the second program starts while the first is at work, and is told nothing when that fails.
-      const lines = batchText(['link set lo up', ...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)])
-      const inside = this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: outside.then(() => lines, () => '') })
-      await Promise.allSettled([outside, inside])
-      await outside
-      await inside
+      const made = first ?? outside(sandbox)
+      first = undefined
+      const lines = [...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)]
+      const configured = this.#batchInside(pid1, made.then(() => lines, () => []))
+      await Promise.allSettled([made, configured])
+      await made
+      await configured
     })
   }
 
@@ -244,18 +249,21 @@ export class SandboxNetwork {
     return [this.#programs.nsenter, `--net=/proc/${pid1}/ns/net`]
   }
 
-  async #batch(lines: readonly string[]): Promise<void> {
+  async #batch(lines: Lines): Promise<void> {
     await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: batchText(lines) })
   }
 
-  async #batchInside(pid1: number, lines: readonly string[]): Promise<void> {
-    await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: batchText(['link set lo up', ...lines]) })
+  async #batchInside(pid1: number, lines: Lines): Promise<void> {
+    await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: batchText(lines, 'link set lo up') })
   }
 }
 
-/** What `ip -batch -` reads. */
-function batchText(lines: readonly string[]): string {
-  return lines.join('\n')
+type Lines = readonly string[] | Promise<readonly string[]>
+
+/** What `ip -batch -` reads. @param before a line in front of them */
+function batchText(lines: Lines, before?: string): string | Promise<string> {
+  const text = (known: readonly string[]): string => [...(before === undefined ? [] : [before]), ...known].join('\n')
+  return lines instanceof Promise ? lines.then(text) : text(lines)
 }
 
 /** No IPv6 address that comes by itself: MPI takes every address of a device for a way to a peer. */
