@@ -1,6 +1,5 @@
 import { defineConfig } from 'eslint/config'
 import tseslint from 'typescript-eslint'
-import { importDirections } from './tests/lint/import-directions.ts'
 
 const noDefaultExport = [
   { selector: 'ExportDefaultDeclaration', message: 'Named exports only.' },
@@ -28,13 +27,8 @@ export default defineConfig(
       'no-restricted-syntax': ['error', ...noExit, ...noDefaultExport],
     },
   },
-  {
-    files: ['daemon/**/*.ts', 'plugins/**/*.ts', 'docs/**/*.ts'],
-    plugins: { stint: { rules: { 'import-directions': importDirections } } },
-    rules: { 'stint/import-directions': 'error' },
-  },
   // The callers of these files ask for a default export.
-  { files: ['*.config.{js,ts}', 'tests/support/cluster-{up,down}.ts'], rules: { 'no-restricted-syntax': ['error', ...noExit] } },
+  { files: ['*.config.{js,ts}', 'tests/lint/*.config.js', 'tests/support/cluster-{up,down}.ts'], rules: { 'no-restricted-syntax': ['error', ...noExit] } },
   // Payloads of tests: plain programs, not of the TypeScript project.
   { files: ['tests/fixtures/**/*.{js,mjs}'], extends: [tseslint.configs.disableTypeChecked] },
 )

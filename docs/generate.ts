@@ -2,13 +2,13 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Argument, Command, Option } from 'commander'
 import { pino } from 'pino'
-import type { Context } from '../daemon/actions/context.ts'
+import type { Context } from '../daemon/context.ts'
 import { makeProgram } from '../daemon/cli/program.ts'
 import { sampleConfig, settingTable } from '../daemon/core/config.ts'
 import { errorKinds, type ErrorKind } from '../daemon/core/errors.ts'
 import { makePeerApi } from '../daemon/http/peer-api.ts'
 import { makeRestApi } from '../daemon/http/rest-api.ts'
-import type { Api } from '../daemon/http/server.ts'
+import type { Api } from '../daemon/http/api.ts'
 
 /** Writes the reference pages and the sample configuration from the tables in the code: `npm run docs`. */
 

@@ -27,7 +27,7 @@ function planned(run: RunView): string[] {
   return [`Walltime: saved at ${clock(run.savedAt)}, as it ends at ${clock(run.walltimeEndsAt)}: ${needs}${beside}, ${plan.safety} times the spread and ${seconds(plan.marginSeconds)} are kept free.`, ...periodic]
 }
 
-/** The last rehearsal, as the daemon has it on record (actions/rehearse.ts). */
+/** The last rehearsal, as the daemon has it on record (run/rehearsal.ts). */
 function rehearsed(run: RunView): string[] {
   const last = run.events.findLast(({ kind }) => kind === 'rehearsed')?.detail
   if (last === undefined) return []

@@ -1,14 +1,9 @@
-import type { Obstacle } from './obstacles.ts'
+import type { BlockerKind, Obstacle } from './obstacles.ts'
 
 /**
  * What CRIU 4.2 refuses to dump, or dumps and cannot restore on another node, and /proc foretells: a table of rules over facts
  * that linux/payload-facts.ts gathers. docs/reference/blockers.md says where each comes from.
  */
-
-export type BlockerKind =
-  | 'identity' | 'namespace' | 'ended-main-thread' | 'vfork' | 'address-space' | 'descriptor-limit' | 'not-executable' | 'secret-memory' | 'kernel-object'
-  | 'packet-pipe' | 'escaped-epoll' | 'outside-process' | 'socket-kind' | 'mptcp' | 'unaccepted-connection' | 'outside-file' | 'cgroup-file' | 'hardware-file'
-  | 'stopped-guard'
 
 /** One open descriptor that has no path. */
 export interface Descriptor {

@@ -5,7 +5,7 @@ import type { Obstacle } from './obstacles.ts'
 
 /**
  * What the kernel knows of a payload and CRIU does not restore: recorded at the freeze, put back before the first instruction,
- * compared. The kinds are data here; `stint-init ledger` (plugins/spank/ledger.c) has the hands, actions/ledger.ts the course.
+ * compared. The kinds are data here; `stint-init ledger` (plugins/spank/ledger.c) has the hands, member/ledger.ts the course.
  */
 
 interface SocketOption {

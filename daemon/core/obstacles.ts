@@ -1,4 +1,8 @@
-import type { BlockerKind } from './blockers.ts'
+/** What a rule of core/blockers.ts finds. */
+export type BlockerKind =
+  | 'identity' | 'namespace' | 'ended-main-thread' | 'vfork' | 'address-space' | 'descriptor-limit' | 'not-executable' | 'secret-memory' | 'kernel-object'
+  | 'packet-pipe' | 'escaped-epoll' | 'outside-process' | 'socket-kind' | 'mptcp' | 'unaccepted-connection' | 'outside-file' | 'cgroup-file' | 'hardware-file'
+  | 'stopped-guard'
 
 /** What stands in the way of a checkpoint, in words for the job's owner. */
 export interface Obstacle {

@@ -2,7 +2,7 @@ import swagger from '@fastify/swagger'
 import { Type } from 'typebox'
 import { StintError } from '../core/errors.ts'
 import { errorResponses, type Permission } from './schemas.ts'
-import type { Api } from './server.ts'
+import type { Api } from './api.ts'
 
 declare module 'fastify' {
   interface FastifySchema {

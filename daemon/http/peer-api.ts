@@ -1,11 +1,12 @@
-import type { Context } from '../actions/context.ts'
+import type { Context } from '../context.ts'
 import { StintError } from '../core/errors.ts'
 import { addPeerDrainRoutes } from './routes/drain.ts'
 import { addHelloRoutes } from './routes/hello.ts'
 import { addMemberRoutes } from './routes/members.ts'
 import { addForwardedRoutes } from './routes/runs.ts'
 import { peerPermissions } from './schemas.ts'
-import { callerUid, makeApi, serve, type Api } from './server.ts'
+import type { Api } from './api.ts'
+import { callerUid, makeApi, serve } from './server.ts'
 
 /** The API for the daemons of other nodes, which come over SSH (cluster/peers.ts), with all its routes. */
 export async function makePeerApi(context: Context): Promise<Api> {

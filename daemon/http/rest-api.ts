@@ -1,11 +1,12 @@
-import type { Context } from '../actions/context.ts'
+import type { Context } from '../context.ts'
 import { addDoctorRoutes } from './routes/doctor.ts'
 import { addDrainRoutes } from './routes/drain.ts'
 import { addImageRoutes } from './routes/images.ts'
 import { addReclaimRoutes } from './routes/reclaim.ts'
 import { addRunRoutes } from './routes/runs.ts'
 import { permissions } from './schemas.ts'
-import { makeApi, serve, type Api } from './server.ts'
+import type { Api } from './api.ts'
+import { makeApi, serve } from './server.ts'
 
 /** The REST API for the users of this node, with all its routes. */
 export async function makeRestApi(context: Context): Promise<Api> {

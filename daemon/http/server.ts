@@ -2,10 +2,11 @@ import { createServer } from 'node:http'
 import type { Socket } from 'node:net'
 import Fastify, { LogController, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { Context } from '../actions/context.ts'
+import type { Context } from '../context.ts'
 import { errorKinds, asStintError, isStintError, StintError } from '../core/errors.ts'
 import { listenAt } from '../linux/unix-socket.ts'
 import { peerCredentials } from '../linux/peer.ts'
+import type { Api } from './api.ts'
 import { addOpenapi, type Description } from './openapi.ts'
 import { validatorCompiler } from './validation.ts'
 
@@ -24,8 +25,6 @@ export function assertUserMayAct(uid: number, ownerUid: number): void {
   if (uid !== 0 && uid !== ownerUid) throw new StintError('E_FORBIDDEN', 'this job belongs to another user')
 }
 
-export type Api = ReturnType<typeof makeServer>
-
 function bodyOf(error: StintError): { code: string; message: string; hint: string } {
   return { code: error.code, message: error.message, hint: error.hint }
 }
@@ -38,7 +37,7 @@ function refuseNoHttp(cause: Error, socket: Socket): void {
 }
 
 /** What all APIs of the daemon share: the log, strict validation, answers to what is no HTTP. */
-function makeServer(context: Context) {
+function makeServer(context: Context): Api {
   return Fastify({
     loggerInstance: context.log,
     logController: new LogController({ disableRequestLogging: true }),

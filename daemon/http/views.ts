@@ -1,4 +1,4 @@
-import type { Context, Sandbox } from '../actions/context.ts'
+import type { Context, Sandbox } from '../context.ts'
 import type { Run } from '../catalogue/runs.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import type { StintRecord } from '../core/manifest.ts'

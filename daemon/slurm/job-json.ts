@@ -1,5 +1,5 @@
 import { StintError } from '../core/errors.ts'
-import type { SlurmJob } from './scontrol.ts'
+import type { SlurmJob } from './job.ts'
 
 /**
  * `scontrol show job ID --json`: every field apart, whatever its owner has written into name, comment and directories. The shapes of

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
-import { besideSeconds } from '../../daemon/actions/observe.ts'
-import type { Sandbox } from '../../daemon/actions/context.ts'
+import { besideSeconds } from '../../daemon/member/preflight.ts'
+import type { Sandbox } from '../../daemon/context.ts'
 import { makeContext, type TestContext } from '../support/context.ts'
 
 let world: TestContext

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals'
-import { answerHook } from '../../daemon/actions/answer-hook.ts'
-import { closeSandbox } from '../../daemon/actions/close-sandbox.ts'
+import { answerHook } from '../../daemon/node/hooks.ts'
+import { closeSandbox } from '../../daemon/member/close.ts'
 import { decodeLine } from '../../daemon/core/wire.ts'
 import { makeContext } from '../support/context.ts'
 

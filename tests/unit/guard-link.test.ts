@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { pino } from 'pino'
 import { maxLineBytes, type Message } from '../../daemon/core/wire.ts'
 import { peerCredentials } from '../../daemon/linux/peer.ts'
-import { GuardLink } from '../../daemon/sandbox/link.ts'
+import { GuardLink } from '../../daemon/member/monitor-connection.ts'
 import { said } from '../support/errors.ts'
 
 /** A guard's connection, over a real Unix socket. */

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { putBack } from '../../daemon/actions/put-back.ts'
+import { putBack } from '../../daemon/slurm/job-control.ts'
 import { StintError } from '../../daemon/core/errors.ts'
 import { makeContext, type TestContext } from '../support/context.ts'
 

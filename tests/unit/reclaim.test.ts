@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { reclaim } from '../../daemon/actions/reclaim.ts'
+import { reclaim } from '../../daemon/images/prune.ts'
 import { alice, makeContext, manifest, type TestContext } from '../support/context.ts'
 
 const day = 86_400_000

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { recordFiles, rollBack } from '../../daemon/actions/rollback.ts'
+import { recordFiles, rollBack } from '../../daemon/member/file-rollback.ts'
 import { isExcluded, laterJournals, parseRollback, planRollback, planSave, plannedCost, type RecordedFile, type Rollback, type Seen, type WritableFile } from '../../daemon/core/rollback.ts'
 import { makeContext, manifest } from '../support/context.ts'
 import { said } from '../support/errors.ts'

@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { serveSandboxes } from '../../daemon/sandbox/server.ts'
+import { serveSandboxes } from '../../daemon/node/plugin-socket.ts'
 import { makeContext } from '../support/context.ts'
 
 test('the end of the daemon does not wait for guards: they live as long as their jobs', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
-import { lookAtSchedule } from '../../daemon/actions/schedule.ts'
-import type { Sandbox } from '../../daemon/actions/context.ts'
+import { lookAtSchedule } from '../../daemon/run/periodic-watch.ts'
+import type { Sandbox } from '../../daemon/context.ts'
 import { parseOptions } from '../../daemon/core/options.ts'
 import { makeContext } from '../support/context.ts'
 

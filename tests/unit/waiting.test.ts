@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { engineDirectory } from '../../daemon/actions/context.ts'
-import { lookAtWaiting, type Asked } from '../../daemon/actions/waiting.ts'
+import { engineDirectory } from '../../daemon/context.ts'
+import { lookAtWaiting, type Asked } from '../../daemon/node/waiting.ts'
 import { Squeue } from '../../daemon/slurm/squeue.ts'
 import { makeContext, manifest, type TestContext } from '../support/context.ts'
 

@@ -1,8 +1,9 @@
 import { Type } from 'typebox'
-import type { Context } from '../../actions/context.ts'
-import { examine } from '../../actions/doctor.ts'
+import type { Context } from '../../context.ts'
+import { examine } from '../../node/doctor.ts'
 import { FindingView, errorResponses } from '../schemas.ts'
-import { callerUid, type Api } from '../server.ts'
+import type { Api } from '../api.ts'
+import { callerUid } from '../server.ts'
 
 export function addDoctorRoutes(api: Api, context: Context): void {
   api.get('/v1/doctor', {

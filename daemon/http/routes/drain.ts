@@ -1,9 +1,10 @@
-import type { Context } from '../../actions/context.ts'
-import { drain } from '../../actions/drain.ts'
+import type { Context } from '../../context.ts'
+import { drain } from '../../node/drain.ts'
 import { DrainReport } from '../../core/drain.ts'
 import { StintError } from '../../core/errors.ts'
 import { DrainQuery, DrainRequest, PeerDrainRequest, errorResponses } from '../schemas.ts'
-import { callerUid, type Api } from '../server.ts'
+import type { Api } from '../api.ts'
+import { callerUid } from '../server.ts'
 import type { FastifyRequest } from 'fastify'
 
 function assertRoot(request: FastifyRequest): void {

@@ -1,6 +1,6 @@
-import type { Context } from '../../actions/context.ts'
+import type { Context } from '../../context.ts'
 import { HelloView, errorResponses } from '../schemas.ts'
-import type { Api } from '../server.ts'
+import type { Api } from '../api.ts'
 
 export function addHelloRoutes(api: Api, context: Context): void {
   api.get('/v1/peer/hello', {

@@ -1,8 +1,9 @@
 import { Type } from 'typebox'
 import type { StoredImage } from '../../../plugins/stores/store.ts'
-import type { Context } from '../../actions/context.ts'
+import type { Context } from '../../context.ts'
 import { ImageView, ImagesQuery, errorResponses } from '../schemas.ts'
-import { callerUid, type Api } from '../server.ts'
+import type { Api } from '../api.ts'
+import { callerUid } from '../server.ts'
 import { imageView } from '../views.ts'
 
 function othersOf({ manifest }: StoredImage, images: readonly StoredImage[]): StoredImage[] {

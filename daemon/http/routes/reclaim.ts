@@ -1,8 +1,9 @@
 import { Type } from 'typebox'
-import type { Context } from '../../actions/context.ts'
-import { reclaim } from '../../actions/reclaim.ts'
+import type { Context } from '../../context.ts'
+import { reclaim } from '../../images/prune.ts'
 import { ReclaimRequest, ReclaimView, errorResponses } from '../schemas.ts'
-import { callerUid, type Api } from '../server.ts'
+import type { Api } from '../api.ts'
+import { callerUid } from '../server.ts'
 
 export function addReclaimRoutes(api: Api, context: Context): void {
   api.post('/v1/reclaim', {

@@ -1,11 +1,12 @@
 import { Type } from 'typebox'
-import type { Context, Sandbox } from '../../actions/context.ts'
-import { check } from '../../actions/check.ts'
-import { saveNow } from '../../actions/save.ts'
+import type { Context, Sandbox } from '../../context.ts'
+import { check } from '../../run/check.ts'
+import { saveNow } from '../../run/save.ts'
 import type { Run } from '../../catalogue/runs.ts'
 import { StintError } from '../../core/errors.ts'
 import { CheckView, CheckpointOnBehalf, CheckpointRequest, CheckpointView, JobParams, OnBehalf, RunView, errorResponses } from '../schemas.ts'
-import { assertMayAct, assertUserMayAct, callerUid, type Api } from '../server.ts'
+import type { Api } from '../api.ts'
+import { assertMayAct, assertUserMayAct, callerUid } from '../server.ts'
 import { checkpointViews, runView } from '../views.ts'
 
 /** @throws StintError E_NO_SUCH_JOB */

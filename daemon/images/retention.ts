@@ -1,0 +1,74 @@
+import { StintError, asStintError } from '../core/errors.ts'
+import { makeRoom, superfluous, type KeptCheckpoint } from '../core/retention.ts'
+import type { StoredImage } from '../../plugins/stores/store.ts'
+import type { Context, Sandbox } from '../context.ts'
+
+/** Checkpoints of a run, newest first, as retention sees them: the images of all members are one. */
+function checkpointsOf(images: readonly StoredImage[], run: string): KeptCheckpoint[] {
+  const found = new Map<number, KeptCheckpoint>()
+  for (const { manifest: { checkpoint, restarts, bytes } } of images.filter((image) => image.manifest.run === run)) {
+    found.set(checkpoint, { checkpoint, restarts, bytes: bytes + (found.get(checkpoint)?.bytes ?? 0) })
+  }
+  return [...found.values()]
+}
+
+function removeCheckpoints(context: Context, sandbox: Sandbox, numbers: readonly number[]): void {
+  for (const checkpoint of numbers) context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint })
+}
+
+/** Removes checkpoints that a newer one has made superfluous; a fault here harms nobody and is only logged. */
+export function pruneImages(context: Context, sandbox: Sandbox): void {
+  try {
+    const { job_id: job, id: run } = sandbox.run
+    const stint = { restarts: sandbox.restarts, restoredFrom: context.catalogue.members.require(sandbox.memberId).restore_from }
+    removeCheckpoints(context, sandbox, superfluous(checkpointsOf(context.store.list(job), run), context.config.store.keep_checkpoints, stint))
+    // What could not be read is no way back for a run that has a newer checkpoint.
+    removeCheckpoints(context, sandbox, context.store.unreadable(job).filter((image) => image.run === run).map((image) => image.checkpoint))
+  } catch (error) {
+    context.log.warn({ err: asStintError(error), job: sandbox.run.job_id }, 'old images could not be removed')
+  }
+}
+
+/**
+ * Room for an image of `bytes` within store.quota_gb and store.user_quota_gb; older checkpoints of the same run are given up for it.
+ * The whole store is read for that, and only where a limit is set.
+ * @throws StintError E_STORE_QUOTA
+ */
+export function assertWithinQuota(context: Context, sandbox: Sandbox, bytes: number): void {
+  const { quota_gb: all, user_quota_gb: each } = context.config.store
+  if (all === 0 && each === 0) return
+  const { uid, user, id: run } = sandbox.run
+  const images = context.store.list()
+  const sum = (some: readonly StoredImage[]): number => some.reduce((total, image) => total + image.manifest.bytes, 0)
+  const quotas = [
+    { name: 'the image store', used: sum(images), limit: all * 1e9 },
+    { name: `the images of ${user}`, used: sum(images.filter((image) => image.manifest.uid === uid)), limit: each * 1e9 },
+  ]
+  const { remove, exceeded } = makeRoom(bytes, checkpointsOf(images, run), quotas)
+  if (exceeded !== undefined) {
+    throw new StintError('E_STORE_QUOTA', `the image needs ${Math.ceil(bytes / 1e6)} MB; of the ${exceeded.limit / 1e9} GB for ${exceeded.name} ${Math.round(exceeded.used / 1e6)} MB are in use`)
+  }
+  removeCheckpoints(context, sandbox, remove)
+}
+
+/** Removes everything of a run that is of no more use to anybody, or of an earlier job with the same id. */
+export function removeImages(context: Context, jobId: number, runId: string): void {
+  try {
+    context.store.removeRun(jobId, runId)
+  } catch (error) {
+    context.log.warn({ err: asStintError(error), job: jobId }, 'images could not be removed')
+  }
+}
+
+/** A run has come to its own end: its images go now, or when store.keep_finished_days have passed (images/prune.ts). */
+export function dropFinished(context: Context, jobId: number, runId: string): void {
+  if (context.config.store.keep_finished_days === 0) {
+    removeImages(context, jobId, runId)
+    return
+  }
+  try {
+    if (context.store.list(jobId).some((image) => image.manifest.run === runId)) context.store.markFinished(jobId, runId)
+  } catch (error) {
+    context.log.warn({ err: asStintError(error), job: jobId }, 'the end of a run could not be noted beside its images')
+  }
+}

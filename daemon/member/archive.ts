@@ -1,0 +1,142 @@
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { carriedTrees } from '../core/file-places.ts'
+import { StintError, asStintError, systemCode } from '../core/errors.ts'
+import type { Obstacle } from '../core/obstacles.ts'
+import { overlongBelow } from '../linux/payload.ts'
+import type { Context, Sandbox } from '../context.ts'
+import { sandboxDirectory } from '../context.ts'
+
+const treeName = 'tree.tar'
+const carriedName = 'carried.tar'
+const scriptName = 'script'
+/** Lists what restoring the job script created on this node, so that it can be removed at the end. */
+const createdName = 'created.json'
+
+export function inMounts(context: Context, sandbox: Sandbox): [string, ...string[]] {
+  return [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--mount', '--wd=/', '--']
+}
+
+/**
+ * Without any right of root: paths and archives of user-made content must not lead where only root may go.
+ * @param capability one that it has all the same, as setpriv names it
+ */
+export function asUser(context: Context, sandbox: Sandbox, capability?: string): string[] {
+  const sets = capability === undefined ? ['--inh-caps=-all'] : [`--inh-caps=-all,+${capability}`, `--ambient-caps=-all,+${capability}`]
+  return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', ...sets, '--']
+}
+
+/** Times to the nanosecond, which make compares, need the pax format; extended attributes of the user and ACLs travel in it, too. */
+const metadata = ['--format=posix', '--pax-option=delete=ctime,delete=atime', '--xattrs', '--xattrs-include=user.*', '--acls']
+
+/**
+ * Access times stay as they are.
+ * @param runAs what stands before tar: nothing, or asUser()
+ */
+async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly Buffer[], runAs: readonly string[] = []): Promise<void> {
+  try {
+    await context.commands.run(
+      [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--atime-preserve=system', ...metadata, '--sparse', '--numeric-owner', '--null', '--files-from=-'],
+      { input: Buffer.concat(paths.flatMap((path) => [path, Buffer.from([0])])), outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
+    )
+  } catch (error) {
+    const message = asStintError(error).message
+    throw new StintError(/No space left|quota/i.test(message) ? 'E_STORE_FULL' : 'E_COMMAND_FAILED', `the sandbox's files could not be carried: ${message}`, { cause: error })
+  }
+}
+
+/**
+ * @param mode how tar treats what is there already
+ * @param cgroups what is unpacked into `/tmp` and `/dev/shm` is memory: the job's, not the daemon's
+ */
+async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '--no-overwrite-dir' | '--overwrite', cgroups: readonly string[]): Promise<void> {
+  await context.commands.run(
+    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', ...metadata, '--same-permissions', '--numeric-owner', mode],
+    { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
+  )
+}
+
+/** What lies in the private trees, by the bytes of its names. Not the trees' own directories: they are root's and stand in every sandbox. */
+function treeEntries(sandbox: Sandbox): Buffer[] {
+  return carriedTrees.flatMap((tree) => readdirSync(`/proc/${sandbox.pid1}/root${tree}`, { encoding: 'buffer' }).map((name) => Buffer.concat([Buffer.from(`${tree.slice(1)}/`), name])))
+}
+
+/**
+ * What of the private trees would not come back: tar packs by descriptors whatever is there, and unpacks by names.
+ * @param directories that are looked at in each tree, at most
+ */
+export async function treeObstacles({ pid1 }: Sandbox, directories = Infinity): Promise<Obstacle[]> {
+  const root = `/proc/${pid1}/root`
+  const found = await Promise.all(carriedTrees.map(async (tree) => ({ tree, overlong: await overlongBelow(Buffer.from(`${root}${tree}`), { directories }) })))
+  return found.flatMap(({ tree, overlong }) => (overlong === undefined ? [] : [{
+    kind: 'overlong-path', message: `${overlong.slice(root.length)} leads deeper than 4095 bytes, and could not be put back`, remedy: `Remove the directory, or move it up: ${tree} travels with the image.`,
+  }]))
+}
+
+/** Asked once more, of everything, while the payload is frozen. @throws StintError E_PREFLIGHT */
+async function assertNamable(sandbox: Sandbox): Promise<void> {
+  const [first] = await treeObstacles(sandbox)
+  if (first !== undefined) throw new StintError('E_PREFLIGHT', first.message, { hint: first.remedy, details: { obstacles: [first] } })
+}
+
+/** An archive of nothing as tar writes it: end-of-archive blocks up to a whole record. */
+const emptyArchive = Buffer.alloc(10_240)
+
+/** Puts what is not CRIU's into the image: the private trees, node-local open files, the job script. The payload is frozen. */
+export async function carryOut(context: Context, sandbox: Sandbox, directory: string, carried: readonly string[]): Promise<void> {
+  const entries = treeEntries(sandbox)
+  if (entries.length > 0) {
+    const namable = assertNamable(sandbox)
+    namable.catch(() => undefined) // Awaited below, when tar does not write any more.
+    await pack(context, sandbox, join(directory, treeName), entries)
+    await namable
+  }
+  else writeFileSync(join(directory, treeName), emptyArchive, { mode: 0o600 })
+  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => Buffer.from(path.slice(1))), asUser(context, sandbox))
+  if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
+}
+
+/** Fills the private trees of a fresh sandbox. @param cgroups whose memory they are */
+export async function unpackTree(context: Context, sandbox: Sandbox, directory: string, cgroups: readonly string[]): Promise<void> {
+  await unpack(context, sandbox, join(directory, treeName), '--no-overwrite-dir', cgroups)
+}
+
+/** Brings it back into a fresh sandbox, before the engine restores. @param cgroups those of the payload */
+export async function carryIn(context: Context, sandbox: Sandbox, directory: string, cgroups: readonly string[]): Promise<void> {
+  await unpackTree(context, sandbox, directory, cgroups)
+  // In place: slurmstepd has the job's output files open.
+  if (existsSync(join(directory, carriedName))) await unpack(context, sandbox, join(directory, carriedName), '--overwrite', cgroups)
+  if (sandbox.run.script !== '' && !existsSync(sandbox.run.script)) placeScript(context, sandbox, join(directory, scriptName))
+}
+
+/** The job script's path has the first node's name in it; bash has it open. Made as slurmd made it, for this sandbox's life. */
+function placeScript(context: Context, sandbox: Sandbox, source: string): void {
+  const missing: string[] = []
+  for (let at = dirname(sandbox.run.script); !existsSync(at); at = dirname(at)) missing.push(at)
+  const created = [sandbox.run.script, ...missing]
+  writeFileSync(join(sandboxDirectory(context, sandbox.run.job_id), createdName), JSON.stringify(created))
+  for (const directory of missing.toReversed()) mkdirSync(directory, { mode: 0o755 })
+  writeFileSync(sandbox.run.script, readFileSync(source), { flag: 'wx', mode: 0o700 })
+  chmodSync(sandbox.run.script, 0o700)
+  chownSync(sandbox.run.script, sandbox.run.uid, sandbox.run.gid)
+}
+
+/** Removes what placeScript made; directories only while they are empty. */
+export function removePlacedScript(context: Context, jobId: number): void {
+  let created: string[]
+  try {
+    created = JSON.parse(readFileSync(join(sandboxDirectory(context, jobId), createdName), 'utf8')) as string[]
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return
+    throw error
+  }
+  const [script, ...directories] = created
+  if (script !== undefined) rmSync(script, { force: true })
+  for (const directory of directories) {
+    try {
+      rmdirSync(directory)
+    } catch (error) {
+      if (!['ENOENT', 'ENOTEMPTY'].includes(systemCode(error) ?? '')) throw error
+    }
+  }
+}

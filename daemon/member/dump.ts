@@ -1,0 +1,219 @@
+import { readdirSync, statSync } from 'node:fs'
+import { release, machine } from 'node:os'
+import { join } from 'node:path'
+import type { DumpOrder, DumpReport, RunCut, SealReport } from '../core/member.ts'
+import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
+import { emptyBook } from '../core/launch-book.ts'
+import { StintError, asStintError } from '../core/errors.ts'
+import { cgroupPlaces } from '../linux/cgroups.ts'
+import { memoryInUse } from '../linux/memory-limit.ts'
+import { processStat } from '../linux/processes.ts'
+import { rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
+import { carryOut } from './archive.ts'
+import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from '../context.ts'
+import { recordLedger } from './ledger.ts'
+import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './preflight.ts'
+import { watchDecision } from './in-doubt.ts'
+import { recordReadFiles } from './read-files.ts'
+import { reopen } from './reopen.ts'
+import { recordFiles } from './file-rollback.ts'
+import { tcpLosses } from './tcp-losses.ts'
+
+/** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
+
+/** Seconds the guard may take to hold. */
+const holdSeconds = 2
+
+function requireDump(sandbox: Sandbox, order: DumpOrder): MemberDump {
+  const { dump } = sandbox
+  if (dump?.row.number !== order.checkpoint) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} has no checkpoint ${order.checkpoint} in the making`)
+  return dump
+}
+
+/** From now on a root that is killed has been dumped. */
+async function hold(sandbox: Sandbox): Promise<void> {
+  if (sandbox.link === undefined) throw new StintError('E_NOT_RUNNING', 'the sandbox is not connected; it reconnects within a second')
+  const held = sandbox.link.expect('held', holdSeconds)
+  sandbox.link.send('hold')
+  await held
+}
+
+/**
+ * A payload that ran on at once may have left its half behind, when the coordinator could not tell that the whole was sealed.
+ * A coordinator that begins anew is done with it. @throws StintError E_BUSY while a checkpoint of this member is under way
+ */
+async function dropFinished(context: Context, sandbox: Sandbox): Promise<void> {
+  if (sandbox.dump === undefined) return
+  const { state, keep_running: keptRunning } = context.catalogue.checkpoints.require(sandbox.dump.row.id)
+  if (keptRunning !== 1 || !['committed', 'sealed'].includes(state)) throw new StintError('E_BUSY', `member ${sandbox.member} is being saved`)
+  await endDump(sandbox)
+}
+
+/** @throws StintError E_BUSY while another checkpoint of this member is under way */
+export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
+  await dropFinished(context, sandbox)
+  const { catalogue, store } = context
+  const { run } = sandbox
+  if (catalogue.members.require(sandbox.memberId).state === 'ended') throw new StintError('E_NOT_RUNNING', `job ${run.job_id} has just ended`)
+  const startedAt = Date.now()
+  const key = { job: run.job_id, run: run.id, checkpoint: order.checkpoint, member: sandbox.member, coordinator: order.coordinator }
+  const draft = store.begin(key, !order.keepRunning)
+  const row = catalogue.transaction(() => {
+    catalogue.members.move(sandbox.memberId, 'dumping', startedAt)
+    return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
+  })
+  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, processes: [], carried: [], memory: undefined, objects: undefined }
+  if (sandbox.coordinator !== undefined) {
+    watchDecision(context, sandbox, order, async (decision) => (
+      decision === 'commit' ? commit(context, sandbox, order) : abort(context, sandbox, order, { code: 'E_PEER', message: 'the coordinator has given this checkpoint up' })
+    ))
+  }
+  await sandbox.post?.shut()
+  if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
+  if (!order.keepRunning) await hold(sandbox)
+}
+
+/** Until the engine stands at its barrier and what is not the engine's is in the image, too. */
+export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<DumpReport> {
+  const half = requireDump(sandbox, order)
+  const { row, draft } = half
+  const { run, pid1 } = sandbox
+  const started = performance.now()
+  const running = await context.engine.startDump({
+    pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
+    barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, run.job_id),
+  })
+  const stat = processStat(running.pid)
+  if (stat !== undefined) context.catalogue.checkpoints.setEngine(row.id, stat.pid, stat.startTime)
+  context.fault('dumping')
+  half.reached = running.prepared
+  half.prepared = await running.prepared
+  half.memory = memoryInUse(cgroupPlaces(pid1) ?? [])
+  const dumpMs = performance.now() - started
+  context.catalogue.checkpoints.move(row.id, 'prepared')
+  context.fault('prepared')
+  // Asked anew while the payload is frozen: what came since the preflight is caught before anything is ended.
+  const { processes, carried, obstacles } = inspect(context, sandbox)
+  assertTreeComplete(processes)
+  const losses = await tcpLosses(context, sandbox, processes)
+  assertNoObstacles([...obstacles.filter(({ kind }) => kind === 'lease' || kind === 'landlock'), ...losses.obstacles])
+  Object.assign(half, { processes, carried })
+  for (const text of losses.notes) sandbox.link?.send('say', { text })
+  if (order.keepRunning) tellWatchers(context, sandbox, processes)
+  const ledger = recordLedger(context, sandbox, draft.directory) // Beside the packing: the payload is frozen for both.
+  await carryOut(context, sandbox, draft.directory, carried).finally(async () => ledger)
+  await recordReadFiles(context, sandbox, draft.directory, processes, carried)
+  return { dumpMs, bytes: bytesBelow(draft.directory) }
+}
+
+/** All members are frozen: what they have open for writing goes on record. */
+export async function record(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
+  const half = requireDump(sandbox, order)
+  half.objects = countObjects(sandbox, half.processes, await recordFiles(context, sandbox, half.draft.directory, half.processes, half.carried))
+}
+
+/** What the payload will see of a checkpoint that it survives (docs/reference/visible.md) is said once in a run. */
+function tellWatchers(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): void {
+  const { events } = context.catalogue
+  if (!watchesTrees(sandbox.pid1, processes) || events.ofRun(sandbox.run.id).some(({ kind }) => kind === 'watched')) return
+  events.add(sandbox.run.id, Date.now(), 'watched', {})
+  sandbox.link?.send('say', { text: 'the job watches files in /tmp or /dev/shm for being opened or read (inotify, fanotify): a checkpoint that it survives reads them, and it will see that' })
+}
+
+function bytesBelow(directory: string): number {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)
+}
+
+function manifestOf(context: Context, sandbox: Sandbox, order: DumpOrder, cut: RunCut, files: ImageFile[]): Manifest {
+  const { run, network } = sandbox
+  const { startedAt, carried, memory } = requireDump(sandbox, order)
+  const member = context.catalogue.members.require(sandbox.memberId)
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0)
+  const now = Date.now()
+  // The trigger's instant is of the coordinator's clock; other members count from their own beginning.
+  const seconds = (now - (sandbox.member === 0 ? cut.startedAt : startedAt)) / 1000
+  const record = { node: context.node, startedAt: member.opened_at, endedAt: now, checkpoint: order.checkpoint, trigger: order.trigger, bytes: cut.bytes, seconds }
+  return {
+    version: 1, run: run.id, job: run.job_id, uid: run.uid, gid: run.gid, user: run.user, options: run.options,
+    checkpoint: order.checkpoint, trigger: order.trigger, keepRunning: order.keepRunning, member: sandbox.member, members: order.members,
+    hosts: [...sandbox.hosts], nodes: [...sandbox.nodes], network: network ?? null, launches: sandbox.member === 0 ? cut.launches : emptyBook,
+    node: context.node, restarts: sandbox.restarts, createdAt: now, hostname: run.hostname, address: run.address, rootPid,
+    criuVersion: context.criuVersion, kernel: release(), machine: machine(), script: run.script, carried: [...carried],
+    seconds, bytes, ...(memory === undefined ? {} : { memory }), files, history: [...(JSON.parse(run.history) as StintRecord[]), record],
+  }
+}
+
+/** Hashes, flushes, and writes the manifest; the whole checkpoint is published by `publish`. */
+export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder, cut: RunCut): Promise<SealReport> {
+  const { row, draft, objects } = requireDump(sandbox, order)
+  const { catalogue } = context
+  const manifest = manifestOf(context, sandbox, order, cut, await draft.finish())
+  const path = draft.seal(manifest)
+  catalogue.transaction(() => {
+    catalogue.checkpoints.move(row.id, 'sealed')
+    catalogue.checkpoints.setTimes(row.id, { seconds: manifest.seconds })
+    catalogue.images.put({ checkpoint_id: row.id, member: manifest.member, path, bytes: manifest.bytes })
+    if (order.keepRunning || objects === undefined) return // Beside a payload that runs on a seal takes longer, and nothing waits for it.
+    catalogue.throughput.record(context.store.name, Date.now(), manifest.bytes + bytesBeside(context, sandbox), manifest.seconds * 1000, objects)
+    catalogue.runs.setHistory(sandbox.run.id, JSON.stringify(manifest.history))
+  })
+  return { bytes: manifest.bytes, seconds: manifest.seconds, path }
+}
+
+/** Lets the payload go and waits until the engine has; whether it ended or runs on is the kernel's word, not an exit code. */
+export async function commit(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
+  const { row, prepared, startedAt } = requireDump(sandbox, order)
+  const { catalogue } = context
+  if (prepared === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
+  if (catalogue.checkpoints.require(row.id).state !== 'committed') catalogue.checkpoints.move(row.id, 'committed')
+  context.fault('ending')
+  const failed = await prepared.commit().then(() => undefined, (error: unknown) => asStintError(error))
+  catalogue.checkpoints.setTimes(row.id, { frozenMs: Date.now() - startedAt })
+  if (rootAlive(sandbox.pid1, rootPid) !== order.keepRunning) throw failed ?? new StintError('E_CRIU_DUMP_FAILED', 'the payload is not as the dump should have left it')
+  catalogue.members.move(sandbox.memberId, order.keepRunning ? 'running' : 'held', Date.now())
+  if (order.keepRunning) await reopen(context, sandbox)
+  else await endDump(sandbox)
+  // A member's step may end by now; the batch step holds until the requeue.
+  if (!order.keepRunning && sandbox.coordinator !== undefined) sandbox.link?.send('release', { status: 0 })
+}
+
+/** This half is done: published with its checkpoint, or dropped. */
+async function endDump(sandbox: Sandbox): Promise<void> {
+  const { dump: half } = sandbox
+  sandbox.dump = undefined
+  await half?.draft[Symbol.asyncDispose]()
+}
+
+/** The checkpoint gets its final name. Of a payload that runs on nothing is left to do then. */
+export async function publish(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
+  requireDump(sandbox, order)
+  context.store.publish({ job: sandbox.run.job_id, run: sandbox.run.id, ...order })
+  if (order.keepRunning) await endDump(sandbox)
+}
+
+/**
+ * The payload runs on, what was written is dropped. Also for a member that heard nothing of this checkpoint, or is done with
+ * it: a gate that was shut is opened again.
+ */
+export async function abort(context: Context, sandbox: Sandbox, order: DumpOrder, reason: { readonly code: string; readonly message: string }): Promise<void> {
+  const { dump: half } = sandbox
+  const { catalogue } = context
+  if (half?.row.number !== order.checkpoint) return
+  // An engine that is under way comes to its barrier first: killed in its work it would leave its traces in the payload.
+  await half.reached?.catch(() => undefined)
+  if (half.prepared !== undefined && rootAlive(sandbox.pid1, rootPid)) await half.prepared.abort()
+  const { state } = catalogue.checkpoints.require(half.row.id)
+  // Somebody ended the job in the middle.
+  const isOver = catalogue.members.require(sandbox.memberId).state === 'ended'
+  catalogue.transaction(() => {
+    if (state !== 'aborted') catalogue.checkpoints.abort(half.row.id, reason.code, reason.message)
+    if (!isOver) catalogue.members.move(sandbox.memberId, 'running', Date.now())
+  })
+  await endDump(sandbox)
+  context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: order.checkpoint })
+  if (isOver) return
+  sandbox.link?.send('unhold')
+  await reopen(context, sandbox)
+}

@@ -1,0 +1,104 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { StintError, asStintError } from '../core/errors.ts'
+import { cgroupPlaces, placesForRestore } from '../linux/cgroups.ts'
+import { memoryLimit, nodeSwapBytes } from '../linux/memory-limit.ts'
+import { nodePids, rootAlive } from '../linux/payload.ts'
+import { processStat, signalProcess } from '../linux/processes.ts'
+import type { StoredImage } from '../../plugins/stores/store.ts'
+import { carryIn } from './archive.ts'
+import { type Context, type Sandbox, engineDirectory, rootPid } from '../context.ts'
+import { putBackLedger } from './ledger.ts'
+import { assertReadFiles } from './read-files.ts'
+import { reopen } from './reopen.ts'
+import { rollBack } from './file-rollback.ts'
+import { settleSeconds } from './probation-seconds.ts'
+import { assertNotStopping } from '../stopping.ts'
+
+/** A member's half of a restore, in the order the coordinator calls it (core/member.ts). */
+
+/** Ends what is left of a payload; PID 1 reaps it, and the same PIDs must be free for the next try. */
+async function clearPayload(sandbox: Sandbox): Promise<void> {
+  for (let tries = 0; tries < 250; tries++) {
+    const left = nodePids(sandbox.pid1)
+    if (left.length === 0) return
+    for (const pid of left) signalProcess(pid, 'SIGKILL')
+    await sleep(20)
+  }
+  throw new StintError('E_CRIU_RESTORE_FAILED', 'processes of a failed restore could not be ended')
+}
+
+/** Slurm may have lowered the limit since (26.05: --mem-update): the kernel would end the job in the midst of its restore. @throws StintError E_TOO_LITTLE_MEMORY */
+function assertRoom(sandbox: Sandbox, { manifest: { checkpoint, memory } }: StoredImage): void {
+  const { memory: limit, withSwap } = memoryLimit(cgroupPlaces(sandbox.pid1) ?? [], nodeSwapBytes())
+  if (memory === undefined || withSwap === undefined || memory <= withSwap) return
+  const megabytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20)
+  throw new StintError('E_TOO_LITTLE_MEMORY', `the job held ${megabytes(memory)} MB of memory at checkpoint ${checkpoint}, and may have ${megabytes(limit ?? withSwap)} MB here`)
+}
+
+/** Restores this member's image up to the barrier. @throws StintError; the sandbox is empty again then */
+export async function restoreMember(context: Context, sandbox: Sandbox, checkpoint: number): Promise<void> {
+  const { run } = sandbox
+  const image = context.store.find({ job: run.job_id, run: run.id, checkpoint, member: sandbox.member })
+  if (image?.manifest.uid !== run.uid) throw new StintError('E_IMAGE_DAMAGED', `checkpoint ${checkpoint} has no image of member ${sandbox.member} that ${context.node} can read`)
+  context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
+  context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)
+  await context.store.verify(image)
+  await context.engine.assertFits(image.directory)
+  try {
+    if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
+    if (sandbox.options.net === 'private') await context.network.silence(sandbox.pid1)
+    const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
+    assertRoom(sandbox, image)
+    await carryIn(context, sandbox, image.directory, cgroups)
+    await rollBack(context, sandbox, image)
+    assertReadFiles(sandbox, image.directory)
+    const running = await context.engine.startRestore({
+      pid1: sandbox.pid1, uid: run.uid, gid: run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
+      timeoutSeconds: context.config.restore.timeout_seconds,
+      cgroups,
+    })
+    context.fault('restoring')
+    sandbox.restoring = await running.prepared
+    await putBackLedger(context, sandbox, image.directory)
+  } catch (error) {
+    assertNotStopping(context, error)
+    await clear(context, sandbox)
+    throw error
+  }
+}
+
+/** A restore that outlived the daemon which began it: gives it the word and waits for its end. No error when there is none. */
+async function settleOrphan(context: Context, sandbox: Sandbox, word: 'commit' | 'abort'): Promise<void> {
+  const engines = (): number[] => nodePids(sandbox.pid1).filter((pid) => processStat(pid)?.comm === context.engine.name)
+  const [pid] = engines()
+  if (pid === undefined) return
+  const ended = async (): Promise<void> => {
+    while (engines().length > 0) await sleep(50)
+  }
+  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, action: 'post-restore', word, ended: ended() })
+}
+
+/** Lets the restored payload run and opens the gate. No error when it runs already. @throws StintError E_CRIU_RESTORE_FAILED */
+export async function resume(context: Context, sandbox: Sandbox): Promise<void> {
+  const { restoring } = sandbox
+  sandbox.restoring = undefined
+  if (restoring !== undefined) await restoring.commit()
+  else await settleOrphan(context, sandbox, 'commit')
+  if (restoring === undefined && !rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_CRIU_RESTORE_FAILED', `member ${sandbox.member} has no payload to go on with`)
+  if (sandbox.options.net === 'private') await context.network.endSilence(sandbox.pid1)
+  context.catalogue.transaction(() => {
+    context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
+    context.catalogue.runs.setError(sandbox.run.id, null, null)
+  })
+  sandbox.link?.send('restored', { settle: settleSeconds(context, sandbox) })
+  await reopen(context, sandbox)
+}
+
+/** Ends whatever of a payload is there. No error when nothing is. */
+export async function clear(context: Context, sandbox: Sandbox): Promise<void> {
+  const { restoring } = sandbox
+  sandbox.restoring = undefined
+  if (restoring === undefined) await settleOrphan(context, sandbox, 'abort')
+  await restoring?.abort().catch((error: unknown) => { context.log.warn({ err: asStintError(error), job: sandbox.run.job_id }, 'the engine did not give up') })
+  await clearPayload(sandbox)
+}

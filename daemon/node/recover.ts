@@ -1,0 +1,181 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Checkpoint } from '../catalogue/checkpoints.ts'
+import type { Member } from '../catalogue/members.ts'
+import type { Run } from '../catalogue/runs.ts'
+import { StintError } from '../core/errors.ts'
+import type { DumpOrder } from '../core/member.ts'
+import { parseOptions } from '../core/options.ts'
+import { numberWord, type Message } from '../core/wire.ts'
+import { rootAlive } from '../linux/payload.ts'
+import { isAlive } from '../linux/processes.ts'
+import type { GuardLink } from '../member/monitor-connection.ts'
+import { attach } from '../member/open.ts'
+import { abortAll, endOthers } from '../run/checkpoint.ts'
+import { abandonMember, closeSandbox } from '../member/close.ts'
+import { type Context, type Sandbox, engineDirectory, freshSandbox, rootPid } from '../context.ts'
+import { armDeadline } from '../run/walltime-watch.ts'
+import { awaitDecision } from '../member/in-doubt.ts'
+import { exclusively } from '../run/exclusively.ts'
+import { goBackIfLost } from '../run/lost-member.ts'
+import { membersOf } from '../run/members.ts'
+import { runSide } from '../run/run-side.ts'
+import { reopen } from '../member/reopen.ts'
+import { requeueInBackground } from '../run/requeue.ts'
+import { markRestored, restoreAgain, resumeAll } from '../run/restore.ts'
+import { findMembersAgain } from '../run/member-step.ts'
+import { assertNotStopping } from '../stopping.ts'
+
+/** The checkpoint that a crash of the daemon cut short, if there is one. */
+function openCheckpoint(context: Context, runId: string): Checkpoint | undefined {
+  return context.catalogue.checkpoints.ofRun(runId).findLast((c) => !['requeued', 'aborted'].includes(c.state) && !(c.state === 'sealed' && c.keep_running === 1))
+}
+
+/** The engine goes on without us until it meets its barrier, where it gets the word. */
+async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pid, engine_start: start }: Checkpoint, word: 'commit' | 'abort'): Promise<void> {
+  if (pid === null || start === null) return
+  const ended = async (): Promise<void> => {
+    while (isAlive(pid, start)) await sleep(50)
+  }
+  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, action: 'post-dump', word, ended: ended() })
+}
+
+/** This member's half of a checkpoint, by the word that was found for it: the kernel says whether the payload lives. */
+async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkpoint, word: 'commit' | 'abort'): Promise<'saved' | 'runs'> {
+  await settleEngine(context, sandbox, checkpoint, word)
+  const { catalogue } = context
+  if (!rootAlive(sandbox.pid1, rootPid) && word === 'commit') {
+    if (checkpoint.state !== 'committed') catalogue.checkpoints.move(checkpoint.id, 'committed')
+    catalogue.members.move(sandbox.memberId, 'held', Date.now())
+    return 'saved'
+  }
+  catalogue.transaction(() => {
+    catalogue.checkpoints.abort(checkpoint.id, 'E_INTERNAL', 'the daemon ended in the middle of this checkpoint; the job ran on')
+    catalogue.members.move(sandbox.memberId, 'running', Date.now())
+  })
+  context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: checkpoint.number })
+  sandbox.link?.send('unhold')
+  await reopen(context, sandbox)
+  return 'runs'
+}
+
+/** What was decided is on record here, and carried out on all members. What was not is given up everywhere. */
+async function recoverCheckpoint(context: Context, sandbox: Sandbox, checkpoint: Checkpoint): Promise<void> {
+  const [, ...others] = await membersOf(context, sandbox)
+  const order: DumpOrder = { checkpoint: checkpoint.number, trigger: checkpoint.trigger, keepRunning: checkpoint.keep_running === 1, coordinator: context.node, members: [0, ...others.map((m) => m.member)] }
+  const outcome = await settleHalf(context, sandbox, checkpoint, checkpoint.state === 'committed' ? 'commit' : 'abort')
+  if (outcome === 'saved') {
+    await endOthers(context, others, order)
+    requeueInBackground(context, sandbox, checkpoint.id)
+    return
+  }
+  await abortAll(context, others, order, new StintError('E_INTERNAL', 'the coordinator ended in the middle of this checkpoint'))
+}
+
+/** A restore that was cut short: finished where that was decided, begun again where not. */
+async function recoverRestore(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
+  const members = await membersOf(context, sandbox)
+  if (member.resume_decided === 1 && member.restore_from !== null) {
+    try {
+      await exclusively(sandbox, async () => resumeAll(context, sandbox, members))
+      markRestored(context, sandbox, member.restore_from, undefined)
+      return
+    } catch (error) {
+      assertNotStopping(context, error)
+      context.log.error({ err: error, job: sandbox.run.job_id }, 'a restore could not be finished; it is begun again')
+    }
+  }
+  if (sandbox.hosts.length > 1) {
+    sandbox.requeue ??= (await context.scontrol.showJobSoon(sandbox.run.job_id).catch(() => undefined))?.requeue
+    if (await goBackIfLost(context, sandbox)) return
+  }
+  await restoreAgain(context, sandbox)
+}
+
+/** Member 0, and with it the run. */
+async function recoverRun(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
+  findMembersAgain(context, sandbox)
+  if (member.state === 'restoring') {
+    await recoverRestore(context, sandbox, member)
+    return
+  }
+  const checkpoint = openCheckpoint(context, member.run_id)
+  await exclusively(sandbox, async () => {
+    if (checkpoint !== undefined) await recoverCheckpoint(context, sandbox, checkpoint)
+    else if (member.state === 'running') await reopen(context, sandbox)
+  })
+  armDeadline(context, sandbox)
+}
+
+/** Another member: what is under way is its coordinator's to decide, who will ask for the rest. */
+async function recoverMember(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
+  if (member.state === 'running') await reopen(context, sandbox)
+  const checkpoint = openCheckpoint(context, member.run_id)
+  if (checkpoint === undefined || member.state === 'restoring') return
+  const word = await awaitDecision(context, sandbox, checkpoint.number, () => context.sandboxes.get(sandbox.run.job_id) === sandbox)
+  if (word !== undefined && (await settleHalf(context, sandbox, checkpoint, word)) === 'saved') sandbox.link?.send('release', { status: 0 })
+}
+
+/** @param link to its guard, when that is alive */
+function sandboxOf(run: Run, member: Member, pid1: number, link: GuardLink | undefined): Sandbox {
+  return {
+    ...freshSandbox(), memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, pid1, link,
+    member: member.member, hosts: JSON.parse(run.hosts) as string[], nodes: JSON.parse(member.nodes) as string[],
+    network: run.network === null ? undefined : (JSON.parse(run.network) as Sandbox['network']), coordinator: member.coordinator ?? undefined,
+  }
+}
+
+/** A sandbox whose guard has come back. */
+function foundAgain(context: Context, member: Member, link: GuardLink): Sandbox {
+  const run = context.catalogue.runs.get(member.run_id)
+  if (run === undefined || member.pid1 === null) throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
+  const sandbox = sandboxOf(run, member, member.pid1, link)
+  sandbox.askedAt = 0 // Slurm may have begun to end the job meanwhile.
+  if (sandbox.network !== undefined) sandbox.post = runSide(context).relay(sandbox)
+  context.network.hold(sandbox.pid1)
+  return sandbox
+}
+
+/**
+ * A guard has come back after a restart of the daemon.
+ * @throws StintError E_NOT_VERIFIED when it is not the guard of a sandbox in the catalogue
+ */
+export async function attachGuard(context: Context, link: GuardLink, message: Message): Promise<void> {
+  const jobId = numberWord(message, 'job') ?? 0
+  const member = context.catalogue.members.alive().find((m) => m.guard_pid === link.peer.pid && isAlive(m.guard_pid, m.guard_start))
+  if (link.peer.uid !== 0 || member === undefined || context.catalogue.runs.get(member.run_id)?.job_id !== jobId) {
+    throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
+  }
+  const known = context.sandboxes.get(jobId)
+  const sandbox = known ?? foundAgain(context, member, link)
+  context.sandboxes.set(jobId, sandbox)
+  attach(context, sandbox, link, runSide(context))
+  link.send('attached')
+  if (known !== undefined) return
+  void context.scontrol.showJob(jobId).then((job) => { sandbox.requeue = job.requeue }, () => undefined) // Asked again when it matters.
+  context.log.info({ job: jobId, member: member.member, state: member.state }, 'sandbox found again')
+  if (sandbox.coordinator === undefined) await recoverRun(context, sandbox, member)
+  else await recoverMember(context, sandbox, member)
+}
+
+/** A sandbox that ended while the daemon was away: closed as if seen, with what becomes of the run's images. */
+export async function closeEnded(context: Context, member: Member): Promise<void> {
+  const run = context.catalogue.runs.get(member.run_id)
+  if (run === undefined || member.pid1 === null || member.state === 'opening') {
+    abandonMember(context, member.id)
+    return
+  }
+  const sandbox = sandboxOf(run, member, member.pid1, undefined)
+  context.sandboxes.set(run.job_id, sandbox)
+  await closeSandbox(context, sandbox, null)
+  // Slurm has ended a saved run before it had accepted its requeue: it takes that afterwards, too.
+  const checkpoint = openCheckpoint(context, run.id)
+  if (sandbox.coordinator === undefined && member.state === 'held' && checkpoint?.state === 'committed') requeueInBackground(context, sandbox, checkpoint.id)
+}
+
+/** At the start: sandboxes that ended while the daemon was away are closed; the living are expected to attach. */
+export function closeEndedSandboxes(context: Context): void {
+  for (const member of context.catalogue.members.alive()) {
+    if (isAlive(member.guard_pid, member.guard_start) && member.state !== 'opening') continue
+    void closeEnded(context, member).catch((error: unknown) => { context.log.error({ err: error, member: member.id }, 'closing failed') })
+  }
+}
