@@ -33,15 +33,17 @@ const layers = {
 const filesOf = (layer) => (layer === 'docs' || layer.startsWith('plugins') ? `^${layer}/` : `^daemon/${layer}(/|[.]ts$)`)
 const ours = '^(daemon|plugins|docs|tests)/'
 
-/** @type {import('dependency-cruiser').IForbiddenRuleType[]} */
+/** @type {'error'} */
+const severity = 'error'
+
 const directions = Object.entries(layers).flatMap(([layer, { values, types = [] }]) => {
   const from = { path: filesOf(layer) }
   const may = [layer, ...values].map(filesOf)
   const mayKnow = [...may, ...types.map(filesOf)]
   return [
-    { name: `${layer}-must-not-import`, severity: 'error', comment: `${layer} may import ${values.join(', ') || 'nothing of ours'}`, from, to: { path: ours, pathNot: mayKnow } },
+    { name: `${layer}-must-not-import`, severity, comment: `${layer} may import ${values.join(', ') || 'nothing of ours'}`, from, to: { path: ours, pathNot: mayKnow } },
     ...(types.length === 0 ? [] : [{
-      name: `${layer}-knows-types-only`, severity: 'error', comment: `of ${types.join(', ')} ${layer} may know the types: use \`import type\``, from, to: { path: types.map(filesOf), pathNot: may, dependencyTypesNot: ['type-only'] },
+      name: `${layer}-knows-types-only`, severity, comment: `of ${types.join(', ')} ${layer} may know the types: use \`import type\``, from, to: { path: types.map(filesOf), pathNot: may, dependencyTypesNot: ['type-only'] },
     }]),
   ]
 })
@@ -50,10 +52,10 @@ const directions = Object.entries(layers).flatMap(([layer, { values, types = [] 
 export default {
   forbidden: [
     ...directions,
-    { name: 'no-circle', severity: 'error', comment: 'files that import each other cannot be read one at a time', from: {}, to: { circular: true } },
-    { name: 'place-new-folders', severity: 'error', comment: 'place this folder in tests/lint/layers.config.js', from: { path: '^(daemon|plugins|docs)/', pathNot: Object.keys(layers).map(filesOf) }, to: { path: ours } },
-    { name: 'core-without-io', severity: 'error', comment: 'core has rules without I/O: it imports nothing of Node.js', from: { path: filesOf('core') }, to: { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'] } },
-    { name: 'no-orphan', severity: 'error', comment: 'nobody imports this file', from: { path: '^(daemon|plugins)/', orphan: true }, to: {} },
+    { name: 'no-circle', severity, comment: 'files that import each other cannot be read one at a time', from: {}, to: { circular: true } },
+    { name: 'place-new-folders', severity, comment: 'place this folder in tests/lint/layers.config.js', from: { path: '^(daemon|plugins|docs)/', pathNot: Object.keys(layers).map(filesOf) }, to: { path: ours } },
+    { name: 'core-without-io', severity, comment: 'core has rules without I/O: it imports nothing of Node.js', from: { path: filesOf('core') }, to: { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'] } },
+    { name: 'no-orphan', severity, comment: 'nobody imports this file', from: { path: '^(daemon|plugins)/', orphan: true }, to: {} },
   ],
   options: { tsPreCompilationDeps: true, tsConfig: { fileName: 'tsconfig.json' }, doNotFollow: { path: 'node_modules' } },
 }

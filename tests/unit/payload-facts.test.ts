@@ -96,9 +96,10 @@ describe('facts', () => {
 
   test('ten thousand descriptors are looked at well below a second', async () => {
     const pid = await started([root, 'many'])
-    const begun = performance.now()
+    const begun = process.cpuUsage()
     expect(factsOf(pid)[0]?.highestFd).toBe(10_999)
-    expect(performance.now() - begun).toBeLessThan(1000)
+    const { user, system } = process.cpuUsage(begun)
+    expect(user + system).toBeLessThan(1_000_000)
   })
 
   test('a parent that waits in vfork is seen, and its child is not taken for one', async () => {
