@@ -35,6 +35,10 @@ const ours = '^(daemon|plugins|docs|tests)/'
 
 /** @type {'error'} */
 const severity = 'error'
+/** @type {['type-only']} */
+const typesOnly = ['type-only']
+/** What Node.js brings. @type {['core']} */
+const nodes = ['core']
 
 const directions = Object.entries(layers).flatMap(([layer, { values, types = [] }]) => {
   const from = { path: filesOf(layer) }
@@ -43,7 +47,7 @@ const directions = Object.entries(layers).flatMap(([layer, { values, types = [] 
   return [
     { name: `${layer}-must-not-import`, severity, comment: `${layer} may import ${values.join(', ') || 'nothing of ours'}`, from, to: { path: ours, pathNot: mayKnow } },
     ...(types.length === 0 ? [] : [{
-      name: `${layer}-knows-types-only`, severity, comment: `of ${types.join(', ')} ${layer} may know the types: use \`import type\``, from, to: { path: types.map(filesOf), pathNot: may, dependencyTypesNot: ['type-only'] },
+      name: `${layer}-knows-types-only`, severity, comment: `of ${types.join(', ')} ${layer} may know the types: use \`import type\``, from, to: { path: types.map(filesOf), pathNot: may, dependencyTypesNot: typesOnly },
     }]),
   ]
 })
@@ -54,7 +58,7 @@ export default {
     ...directions,
     { name: 'no-circle', severity, comment: 'files that import each other cannot be read one at a time', from: {}, to: { circular: true } },
     { name: 'place-new-folders', severity, comment: 'place this folder in tests/lint/layers.config.js', from: { path: '^(daemon|plugins|docs)/', pathNot: Object.keys(layers).map(filesOf) }, to: { path: ours } },
-    { name: 'core-without-io', severity, comment: 'core has rules without I/O: it imports nothing of Node.js', from: { path: filesOf('core') }, to: { dependencyTypes: ['core'], dependencyTypesNot: ['type-only'] } },
+    { name: 'core-without-io', severity, comment: 'core has rules without I/O: it imports nothing of Node.js', from: { path: filesOf('core') }, to: { dependencyTypes: nodes, dependencyTypesNot: typesOnly } },
     { name: 'no-orphan', severity, comment: 'nobody imports this file', from: { path: '^(daemon|plugins)/', orphan: true }, to: {} },
   ],
   options: { tsPreCompilationDeps: true, tsConfig: { fileName: 'tsconfig.json' }, doNotFollow: { path: 'node_modules' } },
