@@ -10,6 +10,7 @@ const common = {
 
 const withCluster = {
   ...common,
+  setupFilesAfterEnv: ['<rootDir>/tests/support/cluster-of-worker.ts'],
   globalSetup: '<rootDir>/tests/support/cluster-up.ts',
   globalTeardown: '<rootDir>/tests/support/cluster-down.ts',
 } satisfies Config
@@ -19,6 +20,8 @@ const suites = {
   short: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
     { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'] },
+    /** Nothing else may run meanwhile. */
+    { ...withCluster, displayName: 'performance', testMatch: ['<rootDir>/tests/performance/**/*.test.ts'] },
   ],
   /** `npm run test:long`: most of an hour. */
   long: [{ ...withCluster, displayName: 'long', testMatch: ['<rootDir>/tests/long/**/*.test.ts'] }],
@@ -26,7 +29,7 @@ const suites = {
   vm: [{ ...withCluster, displayName: 'vm', testMatch: ['<rootDir>/tests/vm/**/*.test.ts'] }],
 } satisfies Record<string, Config['projects']>
 
-/** The cluster tests share one virtual cluster, so whatever runs them passes --runInBand: see the scripts in package.json. */
+/** Each worker of jest has a virtual cluster of its own, on which it runs one file after another. */
 const config: Config = {
   // Starting Node.js takes a second or more where the machine has other work.
   testTimeout: 30_000,

@@ -1,7 +1,12 @@
+import type { Config } from 'jest'
 import { execa } from 'execa'
-import { clusterCommand } from './cluster.ts'
+import { clusterCommand, clusterOfWorker, clusterIsUp } from './cluster.ts'
 
-/** Removes the virtual cluster; STINT_CLUSTER_KEEP=1 leaves it for a look. */
-export default async function clusterDown(): Promise<void> {
-  if (process.env['STINT_CLUSTER_KEEP'] !== '1') await execa(clusterCommand, ['down'], { stdin: 'ignore', stdout: 'inherit', stderr: 'inherit' })
+/** Removes the virtual clusters; STINT_CLUSTER_KEEP=1 leaves them for a look. */
+export default async function clusterDown({ maxWorkers }: Config.GlobalConfig): Promise<void> {
+  if (process.env['STINT_CLUSTER_KEEP'] === '1') return
+  for (let worker = 1; worker <= maxWorkers; worker++) {
+    const name = clusterOfWorker(worker)
+    if (clusterIsUp(name)) await execa(clusterCommand, ['down'], { stdin: 'ignore', stdout: 'inherit', stderr: 'inherit', env: { STINT_CLUSTER: name } })
+  }
 }
