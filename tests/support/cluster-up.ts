@@ -1,4 +1,4 @@
-import type { Config } from 'jest'
+import type { Config } from '@jest/types'
 import { execa } from 'execa'
 import { clusterCommand, clusterOfWorker } from './cluster.ts'
 
