@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { cluster, on, submit, tryOn, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
+import { on, submit, tryOn, untilEnded, untilRunning, untilState, workDirectory } from '../support/cluster.ts'
 
 const minute = 60_000
 
