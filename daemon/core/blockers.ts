@@ -40,7 +40,7 @@ export interface ProcessFacts {
   /** As in /proc/PID/stat: R, S, D, T, Z ... */
   readonly state: string
   readonly threads: number
-  /** Real, effective, saved and file system's. Other groups are no matter: CRIU saves them (plugins/spank/criu_limits.c). */
+  /** Real, effective, saved and file system's. Other groups are no matter: CRIU saves them (plugins/spank/criu/criu_limits.c). */
   readonly uids: readonly number[]
   /** Links of /proc/PID/ns by name. */
   readonly namespaces: Readonly<Record<string, string>>

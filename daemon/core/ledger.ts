@@ -5,7 +5,7 @@ import type { Obstacle } from './obstacles.ts'
 
 /**
  * What the kernel knows of a payload and CRIU does not restore: recorded at the freeze, put back before the first instruction,
- * compared. The kinds are data here; `stint-init ledger` (plugins/spank/ledger.c) has the hands, member/ledger.ts the course.
+ * compared. The kinds are data here; `stint-init ledger` (plugins/spank/ledger/ledger.c) has the hands, member/ledger.ts the course.
  */
 
 interface SocketOption {
@@ -15,7 +15,7 @@ interface SocketOption {
   /** Of the value, bytes; default an int. */
   readonly length?: number
   /**
-   * How it is put back (plugins/spank/ledger_sockets.c): `i`, `n` a device's index, in the host's or the network's byte order; `d` not of streams; `u` only
+   * How it is put back (plugins/spank/ledger/ledger_sockets.c): `i`, `n` a device's index, in the host's or the network's byte order; `d` not of streams; `u` only
    * while not connected; `l` only while listening; `c` never, but compared. Here: `q`, the kernel may change it by itself, so a
    * difference is told to nobody.
    */

@@ -23,7 +23,7 @@ export const defaultOptions: RunOptions = { net: 'private', signal: 'doorbell', 
 
 /**
  * A key has a list of words, or a free value that an expression matches as a whole. The plugin has the same table
- * (plugins/spank/options.c); expressions use only what POSIX and JavaScript read alike.
+ * (plugins/spank/plugin/options.c); expressions use only what POSIX and JavaScript read alike.
  */
 export const knownOptions: { readonly [K in keyof RunOptions]: readonly NonNullable<RunOptions[K]>[] | RegExp } = {
   net: ['private', 'host'],

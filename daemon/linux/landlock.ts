@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { listPids, processStat, unlessGone } from './processes.ts'
 import { sandboxProc } from './payload.ts'
 
-/** PID1_LANDLOCK_NAME in plugins/spank/internal.h: what a sandbox's PID 1 is called once a process in it asked to be restricted. */
+/** PID1_LANDLOCK_NAME in plugins/spank/common/internal.h: what a sandbox's PID 1 is called once a process in it asked to be restricted. */
 const marked = 'stint-landlock'
 
 /** Whether a thread of the process has no_new_privs, without which no user's process can restrict itself, and which children inherit. */

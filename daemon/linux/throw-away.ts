@@ -12,7 +12,7 @@ export interface ThrowAwayPrograms {
 
 /**
  * A sandbox like a payload's, made from inside its mount and UTS namespaces, in which nothing on any file system can be changed
- * (plugins/spank/rehearse.c). It ends with `using`, or with the daemon.
+ * (plugins/spank/init/rehearse.c). It ends with `using`, or with the daemon.
  */
 export class ThrowAway implements AsyncDisposable {
   readonly pid1: number

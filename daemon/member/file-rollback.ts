@@ -61,7 +61,7 @@ function batches(orders: readonly Order[]): Order[][] {
 }
 
 /**
- * Runs `stint-init files` (plugins/spank/files.c) as the job's user in its mounts.
+ * Runs `stint-init files` (plugins/spank/files/files.c) as the job's user in its mounts.
  * @returns the helper's answers
  */
 async function order(context: Context, sandbox: Sandbox, orders: readonly Order[], options: OrderOptions): Promise<string[]> {
@@ -177,7 +177,7 @@ function reportLacks(context: Context, sandbox: Sandbox, lacks: readonly { path:
   for (const { path, why } of fresh) sandbox.link?.send('say', { text: `${path} cannot be put back if it is written to after this checkpoint and the job continues from it: ${why}` })
 }
 
-/** What is asked of the helper for one file (plugins/spank/files_save.c). */
+/** What is asked of the helper for one file (plugins/spank/files/files_save.c). */
 function howToSave(step: SaveStep): string {
   return `${step.clone ? 'r' : ''}${step.copy ? 'c' : ''}${step.append && !step.copy ? 'f' : ''}`
 }

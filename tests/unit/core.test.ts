@@ -57,7 +57,7 @@ describe('the options of --stint', () => {
   })
 
   test('are the ones that the plugin knows', () => {
-    const source = readFileSync(join(import.meta.dirname, '../../plugins/spank/options.c'), 'utf8')
+    const source = readFileSync(join(import.meta.dirname, '../../plugins/spank/plugin/options.c'), 'utf8')
     const rows = [...source.matchAll(/\{\.key = "(\w+)", (.*)\},$/gm)].map(([, key = '', rest = '']) => {
       const expression = /\.expression = "(.*)"/.exec(rest)?.[1]
       return [key, expression === undefined ? [...rest.matchAll(/"(\w+)"/g)].map((m) => m[1]) : new RegExp(expression)]

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { execa } from 'execa'
 import { unmended } from '../../plugins/engines/criu/preload.ts'
 
-const source = join(import.meta.dirname, '../../plugins/spank/criu_shim.c')
+const source = join(import.meta.dirname, '../../plugins/spank/criu/criu_shim.c')
 const programs = { criu: '/usr/sbin/criu', nsenter: '/n', setpriv: '/usr/bin/setpriv', unshare: '/u', libexecDir: '/usr/libexec/stint' }
 const bound = (from: string, call: string, to = '/usr/libexec/stint/criu-shim.so'): string => `      2182:\tbinding file ${from} [0] to ${to} [0]: normal symbol \`${call}' [GLIBC_2.2.5]\n`
 

@@ -2,7 +2,7 @@ import { basename } from 'node:path'
 import { dumpCapabilities } from './capabilities.ts'
 import { capabilityList, type CriuPrograms } from './command-lines.ts'
 
-/** criu-shim.so, which is preloaded into CRIU (plugins/spank/criu_shim.c), and whether it is in force. */
+/** criu-shim.so, which is preloaded into CRIU (plugins/spank/criu/criu_shim.c), and whether it is in force. */
 
 /** What it mends, and the calls of CRIU by which it does: one of each must be taken. */
 const mended = [

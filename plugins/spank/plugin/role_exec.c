@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "close_from.h"
 #include "internal.h"
 
 #define FDS_LOOKED_AT 64
@@ -37,7 +38,8 @@ static bool strip(int last_standard, const int *kept, int count)
     for (int i = 0; i < count; i++)
         if (moved[i] >= 0 ? dup2(moved[i], 3 + i) < 0 : (close(3 + i), false))
             return false;
-    closefrom(3 + count);
+    if (!close_from(3 + count))
+        return false;
     for (int number = 1; number < NSIG; number++)
         (void)signal(number, SIG_DFL);
     return chdir("/") == 0;
