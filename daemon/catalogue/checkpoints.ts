@@ -1,13 +1,12 @@
-import { assertMove, checkpointMoves, type CheckpointState, type Trigger } from '../core/states.ts'
+import { assertCommit, assertPhase, assertRequeued, givenUp, type CheckpointFacts, type Phase } from '../core/checkpoint-state.ts'
+import type { Trigger } from '../core/states.ts'
 import type { Connection } from './database.ts'
 
-export interface Checkpoint {
+export interface Checkpoint extends CheckpointFacts {
   readonly id: number
   readonly run_id: string
   readonly number: number
   readonly trigger: Trigger
-  readonly keep_running: 0 | 1
-  readonly state: CheckpointState
   readonly engine_pid: number | null
   readonly engine_start: number | null
   readonly started_at: number
@@ -28,7 +27,7 @@ export class Checkpoints {
 
   begin(runId: string, number: number, trigger: Trigger, keepRunning: boolean, at: number): Checkpoint {
     const { lastInsertRowid } = this.#db
-      .prepare("INSERT INTO checkpoints (run_id, number, trigger, keep_running, state, started_at) VALUES (?, ?, ?, ?, 'dumping', ?)")
+      .prepare("INSERT INTO checkpoints (run_id, number, trigger, keep_running, started_at) VALUES (?, ?, ?, ?, ?)")
       .run(runId, number, trigger, keepRunning ? 1 : 0, at)
     return this.require(Number(lastInsertRowid))
   }
@@ -57,17 +56,27 @@ export class Checkpoints {
       .run(times.frozenMs ?? null, times.seconds ?? null, id)
   }
 
-  /** Compare and set. @throws StintError E_INTERNAL for an illegal move */
-  move(id: number, to: CheckpointState): void {
-    const { state } = this.require(id)
-    assertMove<CheckpointState>(checkpointMoves, state, to)
-    this.#db.prepare('UPDATE checkpoints SET state = ? WHERE id = ? AND state = ?').run(to, id, state)
+  /** Its image is more durable now. @throws StintError E_INTERNAL when that cannot be next */
+  reach(id: number, phase: Exclude<Phase, 'dropped'>): void {
+    assertPhase(this.require(id), phase)
+    this.#db.prepare('UPDATE checkpoints SET phase = ? WHERE id = ?').run(phase, id)
   }
 
-  abort(id: number, code: string, error: string): void {
-    this.#db.transaction(() => {
-      this.move(id, 'aborted')
-      this.#db.prepare('UPDATE checkpoints SET error_code = ?, error = ? WHERE id = ?').run(code, error, id)
-    })()
+  /** The decision, before anybody is told. @throws StintError E_INTERNAL while the image is not durable enough for it */
+  commit(id: number): void {
+    assertCommit(this.require(id))
+    this.#db.prepare("UPDATE checkpoints SET decision = 'commit' WHERE id = ?").run(id)
+  }
+
+  /** Slurm has taken the job back. @throws StintError E_INTERNAL for a job that does not live in this image */
+  setRequeued(id: number): void {
+    assertRequeued(this.require(id))
+    this.#db.prepare('UPDATE checkpoints SET requeued = 1 WHERE id = ?').run(id)
+  }
+
+  /** The image is of no use, and why. @throws StintError E_INTERNAL when the job was requeued for it, or it is given up already */
+  giveUp(id: number, code: string, error: string): void {
+    const decision = givenUp(this.require(id))
+    this.#db.prepare("UPDATE checkpoints SET phase = 'dropped', decision = ?, error_code = ?, error = ? WHERE id = ?").run(decision, code, error, id)
   }
 }

@@ -1,20 +1,5 @@
 import { StintError } from './errors.ts'
 
-/**
- * Checkpoint states. Killing triggers go dumping, prepared, sealed, committed, requeued: the image is durable before
- * the payload ends. With --keep-running the payload resumes first: dumping, prepared, committed, sealed.
- */
-export const checkpointMoves = {
-  dumping: ['prepared', 'aborted'],
-  prepared: ['sealed', 'committed', 'aborted'],
-  sealed: ['committed', 'aborted'],
-  committed: ['sealed', 'requeued', 'aborted'],
-  requeued: [],
-  aborted: [],
-} as const satisfies Record<string, readonly string[]>
-
-export type CheckpointState = keyof typeof checkpointMoves
-
 /** Member states within one stint. */
 export const memberMoves = {
   opening: ['running', 'restoring', 'ended'],

@@ -1,6 +1,7 @@
 import type { Context, Sandbox } from '../context.ts'
 import type { Run } from '../catalogue/runs.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
+import { stateOf } from '../core/checkpoint-state.ts'
 import type { StintRecord } from '../core/manifest.ts'
 import type { CheckpointView, ImageView, RunView } from './schemas.ts'
 
@@ -24,7 +25,7 @@ export function checkpointViews(context: Context, runId: string): CheckpointView
     number: row.number,
     trigger: row.trigger,
     keepRunning: row.keep_running === 1,
-    state: row.state,
+    state: stateOf(row),
     startedAt: row.started_at,
     frozenMs: row.frozen_ms,
     seconds: row.seconds,

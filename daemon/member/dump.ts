@@ -44,8 +44,8 @@ async function hold(sandbox: Sandbox): Promise<void> {
  */
 async function dropFinished(context: Context, sandbox: Sandbox): Promise<void> {
   if (sandbox.dump === undefined) return
-  const { state, keep_running: keptRunning } = context.catalogue.checkpoints.require(sandbox.dump.row.id)
-  if (keptRunning !== 1 || !['committed', 'sealed'].includes(state)) throw new StintError('E_BUSY', `member ${sandbox.member} is being saved`)
+  const { decision, keep_running: keptRunning } = context.catalogue.checkpoints.require(sandbox.dump.row.id)
+  if (keptRunning !== 1 || decision !== 'commit') throw new StintError('E_BUSY', `member ${sandbox.member} is being saved`)
   await endDump(sandbox)
 }
 
@@ -90,7 +90,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   half.prepared = await running.prepared
   half.memory = memoryInUse(cgroupPlaces(pid1) ?? [])
   const dumpMs = performance.now() - started
-  context.catalogue.checkpoints.move(row.id, 'prepared')
+  context.catalogue.checkpoints.reach(row.id, 'written')
   context.fault('prepared')
   // Asked anew while the payload is frozen: what came since the preflight is caught before anything is ended.
   const { processes, carried, obstacles } = inspect(context, sandbox)
@@ -152,7 +152,7 @@ export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder,
   const manifest = manifestOf(context, sandbox, order, cut, await draft.finish())
   const path = draft.seal(manifest)
   catalogue.transaction(() => {
-    catalogue.checkpoints.move(row.id, 'sealed')
+    catalogue.checkpoints.reach(row.id, 'sealed')
     catalogue.checkpoints.setTimes(row.id, { seconds: manifest.seconds })
     catalogue.images.put({ checkpoint_id: row.id, member: manifest.member, path, bytes: manifest.bytes })
     if (order.keepRunning || objects === undefined) return // Beside a payload that runs on a seal takes longer, and nothing waits for it.
@@ -167,7 +167,7 @@ export async function commit(context: Context, sandbox: Sandbox, order: DumpOrde
   const { row, prepared, startedAt } = requireDump(sandbox, order)
   const { catalogue } = context
   if (prepared === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
-  if (catalogue.checkpoints.require(row.id).state !== 'committed') catalogue.checkpoints.move(row.id, 'committed')
+  if (catalogue.checkpoints.require(row.id).decision === 'none') catalogue.checkpoints.commit(row.id)
   context.fault('ending')
   const failed = await prepared.commit().then(() => undefined, (error: unknown) => asStintError(error))
   catalogue.checkpoints.setTimes(row.id, { frozenMs: Date.now() - startedAt })
@@ -204,11 +204,11 @@ export async function abort(context: Context, sandbox: Sandbox, order: DumpOrder
   // An engine that is under way comes to its barrier first: killed in its work it would leave its traces in the payload.
   await half.reached?.catch(() => undefined)
   if (half.prepared !== undefined && rootAlive(sandbox.pid1, rootPid)) await half.prepared.abort()
-  const { state } = catalogue.checkpoints.require(half.row.id)
+  const { phase } = catalogue.checkpoints.require(half.row.id)
   // Somebody ended the job in the middle.
   const isOver = catalogue.members.require(sandbox.memberId).state === 'ended'
   catalogue.transaction(() => {
-    if (state !== 'aborted') catalogue.checkpoints.abort(half.row.id, reason.code, reason.message)
+    if (phase !== 'dropped') catalogue.checkpoints.giveUp(half.row.id, reason.code, reason.message)
     if (!isOver) catalogue.members.move(sandbox.memberId, 'running', Date.now())
   })
   await endDump(sandbox)

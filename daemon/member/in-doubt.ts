@@ -29,7 +29,7 @@ export function watchDecision(context: Context, sandbox: Sandbox, order: DumpOrd
   const half = sandbox.dump
   const watch = async (): Promise<void> => {
     await sleep(silentSeconds * 1000, undefined, { ref: false })
-    const undecided = (): boolean => sandbox.dump === half && context.catalogue.checkpoints.require(half?.row.id ?? 0).state !== 'committed'
+    const undecided = (): boolean => sandbox.dump === half && context.catalogue.checkpoints.require(half?.row.id ?? 0).decision === 'none'
     const decision = await awaitDecision(context, sandbox, order.checkpoint, undecided)
     if (decision === undefined || !undecided()) return
     context.log.warn({ job: sandbox.run.job_id, checkpoint: order.checkpoint, decision }, 'asked for the decision')

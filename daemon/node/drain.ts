@@ -33,7 +33,7 @@ async function untilFree(context: Context, sandbox: Sandbox): Promise<boolean> {
 async function untilRequeued(context: Context, checkpointId: number): Promise<void> {
   await untilFound(
     context,
-    () => (context.catalogue.checkpoints.require(checkpointId).state === 'requeued' ? true : undefined),
+    () => (context.catalogue.checkpoints.require(checkpointId).requeued === 1 ? true : undefined),
     () => new StintError('E_SLURM', 'the job is saved, but Slurm has not accepted its requeue yet'),
   )
 }

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import type { Member } from '../catalogue/members.ts'
 import type { Run } from '../catalogue/runs.ts'
+import { afterCrash, wordOnRecord, type AfterCrash, type Word } from '../core/after-crash.ts'
+import { awaitsRequeue, isOpen } from '../core/checkpoint-state.ts'
 import { StintError } from '../core/errors.ts'
 import type { DumpOrder } from '../core/member.ts'
 import { parseOptions } from '../core/options.ts'
@@ -27,7 +29,7 @@ import { assertNotStopping } from '../stopping.ts'
 
 /** The checkpoint that a crash of the daemon cut short, if there is one. */
 function openCheckpoint(context: Context, runId: string): Checkpoint | undefined {
-  return context.catalogue.checkpoints.ofRun(runId).findLast((c) => !['requeued', 'aborted'].includes(c.state) && !(c.state === 'sealed' && c.keep_running === 1))
+  return context.catalogue.checkpoints.ofRun(runId).findLast(isOpen)
 }
 
 /** The engine goes on without us until it meets its barrier, where it gets the word. */
@@ -39,30 +41,32 @@ async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pi
   await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, action: 'post-dump', word, ended: ended() })
 }
 
-/** This member's half of a checkpoint, by the word that was found for it: the kernel says whether the payload lives. */
-async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkpoint, word: 'commit' | 'abort'): Promise<'saved' | 'runs'> {
+/** This member's half of a checkpoint, by the word that was found for it (core/after-crash.ts). */
+async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkpoint, word: Word): Promise<AfterCrash> {
   await settleEngine(context, sandbox, checkpoint, word)
   const { catalogue } = context
-  if (!rootAlive(sandbox.pid1, rootPid) && word === 'commit') {
-    if (checkpoint.state !== 'committed') catalogue.checkpoints.move(checkpoint.id, 'committed')
+  const payloadLives = rootAlive(sandbox.pid1, rootPid)
+  const outcome = afterCrash({ word, keepRunning: checkpoint.keep_running === 1, payloadLives })
+  if (outcome === 'saved') {
+    if (checkpoint.decision === 'none') catalogue.checkpoints.commit(checkpoint.id)
     catalogue.members.move(sandbox.memberId, 'held', Date.now())
-    return 'saved'
+    return outcome
   }
   catalogue.transaction(() => {
-    catalogue.checkpoints.abort(checkpoint.id, 'E_INTERNAL', 'the daemon ended in the middle of this checkpoint; the job ran on')
+    catalogue.checkpoints.giveUp(checkpoint.id, 'E_INTERNAL', `the daemon ended in the middle of this checkpoint; the job ${payloadLives ? 'ran on' : 'has ended'}`)
     catalogue.members.move(sandbox.memberId, 'running', Date.now())
   })
   context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: checkpoint.number })
   sandbox.link?.send('unhold')
   await reopen(context, sandbox)
-  return 'runs'
+  return outcome
 }
 
 /** What was decided is on record here, and carried out on all members. What was not is given up everywhere. */
 async function recoverCheckpoint(context: Context, sandbox: Sandbox, checkpoint: Checkpoint): Promise<void> {
   const [, ...others] = await membersOf(context, sandbox)
   const order: DumpOrder = { checkpoint: checkpoint.number, trigger: checkpoint.trigger, keepRunning: checkpoint.keep_running === 1, coordinator: context.node, members: [0, ...others.map((m) => m.member)] }
-  const outcome = await settleHalf(context, sandbox, checkpoint, checkpoint.state === 'committed' ? 'commit' : 'abort')
+  const outcome = await settleHalf(context, sandbox, checkpoint, wordOnRecord(checkpoint))
   if (outcome === 'saved') {
     await endOthers(context, others, order)
     requeueInBackground(context, sandbox, checkpoint.id)
@@ -169,7 +173,7 @@ export async function closeEnded(context: Context, member: Member): Promise<void
   await closeSandbox(context, sandbox, null)
   // Slurm has ended a saved run before it had accepted its requeue: it takes that afterwards, too.
   const checkpoint = openCheckpoint(context, run.id)
-  if (sandbox.coordinator === undefined && member.state === 'held' && checkpoint?.state === 'committed') requeueInBackground(context, sandbox, checkpoint.id)
+  if (sandbox.coordinator === undefined && member.state === 'held' && checkpoint !== undefined && awaitsRequeue(checkpoint)) requeueInBackground(context, sandbox, checkpoint.id)
 }
 
 /** At the start: sandboxes that ended while the daemon was away are closed; the living are expected to attach. */

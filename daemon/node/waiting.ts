@@ -1,4 +1,5 @@
 import { readdirSync, rmSync, statSync } from 'node:fs'
+import { awaitsRequeue } from '../core/checkpoint-state.ts'
 import { asStintError, systemCode } from '../core/errors.ts'
 import { finishedStates } from '../member/close.ts'
 import { type Context, engineDirectory, engineRoot } from '../context.ts'
@@ -37,7 +38,7 @@ function isHere({ sandboxes, catalogue }: Context, job: number): boolean {
 function jobsToAskFor(context: Context, asked: Asked): number[] {
   const { catalogue } = context
   const runs = catalogue.runs.withoutSandbox()
-  const unsettled = new Set(runs.filter(({ id }) => catalogue.checkpoints.ofRun(id).some((c) => c.state === 'committed' && c.keep_running === 0)).map((run) => run.job_id))
+  const unsettled = new Set(runs.filter(({ id }) => catalogue.checkpoints.ofRun(id).some(awaitsRequeue)).map((run) => run.job_id))
   const jobs = new Set([...runs.map((run) => run.job_id), ...engineDirectories(context)])
   return [...jobs].filter((job) => !isHere(context, job) && !unsettled.has(job) && (asked.get(job) ?? 0) <= Date.now())
 }

@@ -130,7 +130,7 @@ async function saveAndEnd(context: Context, sandbox: Sandbox, attempt: Attempt, 
   const { members: [own, ...others], order } = attempt
   await sealAll(context, sandbox, attempt, cut)
   context.fault('sealed')
-  context.catalogue.checkpoints.move(rowOf(context, sandbox, attempt).id, 'committed')
+  context.catalogue.checkpoints.commit(rowOf(context, sandbox, attempt).id)
   context.fault('decided')
   await own?.commit(order)
   context.fault('committed')
@@ -145,7 +145,7 @@ export async function endOthers(context: Context, others: readonly MemberPort[],
 
 /** Let the payload go on at once, seal while it runs. */
 async function saveAndKeep(context: Context, sandbox: Sandbox, attempt: Attempt, cut: RunCut): Promise<void> {
-  context.catalogue.checkpoints.move(rowOf(context, sandbox, attempt).id, 'committed')
+  context.catalogue.checkpoints.commit(rowOf(context, sandbox, attempt).id)
   context.fault('decided')
   await atAll(attempt.members, (member) => member.commit(attempt.order))
   await sealAll(context, sandbox, attempt, cut)
@@ -166,7 +166,7 @@ async function make(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
     await (order.keepRunning ? saveAndKeep : saveAndEnd)(context, sandbox, attempt, cut)
   } catch (error) {
     assertNotStopping(context, error)
-    const decided = context.catalogue.checkpoints.ofRun(sandbox.run.id).some((c) => c.number === order.checkpoint && c.state === 'committed')
+    const decided = context.catalogue.checkpoints.ofRun(sandbox.run.id).some((c) => c.number === order.checkpoint && c.decision === 'commit')
     const isGone = !rootAlive(sandbox.pid1, rootPid)
     // The payload is gone although the commit was not clean: the published image is the run now, go on to the requeue.
     if (decided && isGone && !order.keepRunning) {

@@ -6,7 +6,6 @@ export function decisionOf(context: Context, jobId: number, checkpoint: number):
   const sandbox = context.sandboxes.get(jobId)
   const run = sandbox?.run ?? context.catalogue.runs.newestOfJob(jobId)
   const row = run === undefined ? undefined : context.catalogue.checkpoints.ofRun(run.id).find((c) => c.number === checkpoint)
-  if (row === undefined || row.state === 'aborted') return sandbox?.busy === true && row === undefined ? 'pending' : 'abort'
-  if (row.state === 'committed' || row.state === 'requeued' || (row.state === 'sealed' && row.keep_running === 1)) return 'commit'
+  if (row !== undefined && row.decision !== 'none') return row.decision
   return sandbox?.busy === true ? 'pending' : 'abort'
 }

@@ -1,3 +1,4 @@
+import { cameThrough } from '../core/checkpoint-state.ts'
 import { StintError } from '../core/errors.ts'
 import { failureText, isOfTheEnd, nextTry, reasonKey, replaces, type Outlook } from '../core/save-failure.ts'
 import type { Trigger } from '../core/states.ts'
@@ -25,7 +26,7 @@ export function nextTryAt(context: Context, sandbox: Sandbox): number {
 }
 
 function newestSaved(context: Context, sandbox: Sandbox): Outlook['saved'] {
-  const row = context.catalogue.checkpoints.ofRun(sandbox.run.id).findLast((c) => c.state === 'requeued' || (c.state === 'sealed' && c.keep_running === 1))
+  const row = context.catalogue.checkpoints.ofRun(sandbox.run.id).findLast(cameThrough)
   if (row !== undefined) return { number: row.number, at: row.started_at }
   const from = context.catalogue.members.require(sandbox.memberId).restore_from
   const stint = (JSON.parse(sandbox.run.history) as { checkpoint: number; endedAt: number }[]).findLast(({ checkpoint }) => checkpoint === from)

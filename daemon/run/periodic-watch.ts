@@ -23,7 +23,7 @@ function chosenEvery(context: Context, sandbox: Sandbox): Every {
 
 /** What a periodic checkpoint cost this run lately, or should cost: the seconds it stops for, at most those it is written in. */
 function costSeconds(context: Context, sandbox: Sandbox): number {
-  const frozen = context.catalogue.checkpoints.ofRun(sandbox.run.id).findLast((c) => c.keep_running === 1 && c.state === 'sealed')?.frozen_ms
+  const frozen = context.catalogue.checkpoints.ofRun(sandbox.run.id).findLast((c) => c.keep_running === 1 && c.phase === 'sealed')?.frozen_ms
   return frozen != null ? frozen / 1000 : (sandbox.plan?.prediction.seconds ?? 1)
 }
 

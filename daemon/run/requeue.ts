@@ -14,7 +14,7 @@ const resubmittedExit = 75
 /** Accepted: the sandbox may end. */
 function finish(context: Context, sandbox: Sandbox, checkpointId: number, next: string, status: number): void {
   context.catalogue.transaction(() => {
-    context.catalogue.checkpoints.move(checkpointId, 'requeued')
+    context.catalogue.checkpoints.setRequeued(checkpointId)
     context.catalogue.runs.setError(sandbox.run.id, null, null) // Of earlier tries.
     context.catalogue.events.add(sandbox.run.id, Date.now(), 'requeued', { node: context.node })
   })

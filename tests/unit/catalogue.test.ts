@@ -181,8 +181,8 @@ describe('the catalogue', () => {
     expect(await said(() => { catalogue.members.move(id, 'held', 1) })).toBe('E_INTERNAL: illegal move from opening to held')
     expect(catalogue.members.require(id).state).toBe('opening')
     const checkpoint = catalogue.checkpoints.begin('r1', 1, 'request', false, 1)
-    expect(await said(() => { catalogue.checkpoints.move(checkpoint.id, 'requeued') })).toBe('E_INTERNAL: illegal move from dumping to requeued')
-    expect(catalogue.checkpoints.require(checkpoint.id).state).toBe('dumping')
+    expect(await said(() => { catalogue.checkpoints.setRequeued(checkpoint.id) })).toBe('E_INTERNAL: illegal step: a checkpoint that is dumping cannot be requeued')
+    expect(catalogue.checkpoints.require(checkpoint.id)).toMatchObject({ phase: 'writing', decision: 'none', requeued: 0 })
   })
 
   test('rolls a whole transaction back when its last move is illegal', async () => {
@@ -190,10 +190,10 @@ describe('the catalogue', () => {
     const checkpoint = catalogue.checkpoints.begin('r1', 1, 'request', false, 1)
     await refusal(() => catalogue.transaction(() => {
       catalogue.members.move(id, 'running', 1)
-      catalogue.checkpoints.abort(checkpoint.id, 'E_BUSY', 'x')
-      catalogue.checkpoints.move(checkpoint.id, 'sealed')
+      catalogue.checkpoints.giveUp(checkpoint.id, 'E_BUSY', 'x')
+      catalogue.checkpoints.reach(checkpoint.id, 'sealed')
     }))
-    expect([catalogue.members.require(id).state, catalogue.checkpoints.require(checkpoint.id)]).toMatchObject(['opening', { state: 'dumping', error_code: null }])
+    expect([catalogue.members.require(id).state, catalogue.checkpoints.require(checkpoint.id)]).toMatchObject(['opening', { phase: 'writing', error_code: null }])
   })
 
   test('numbers checkpoints by run and refuses a number twice', async () => {
@@ -210,10 +210,10 @@ describe('the catalogue', () => {
     expect(catalogue.checkpoints.require(id)).toMatchObject({ frozen_ms: 40, seconds: 1.5, keep_running: 1 })
   })
 
-  test('notes why a checkpoint was aborted', () => {
+  test('notes why a checkpoint was given up', () => {
     const { id } = catalogue.checkpoints.begin('r1', 1, 'request', true, 1)
-    catalogue.checkpoints.abort(id, 'E_STORE_FULL', 'full')
-    expect(catalogue.checkpoints.require(id)).toMatchObject({ state: 'aborted', error_code: 'E_STORE_FULL', error: 'full' })
+    catalogue.checkpoints.giveUp(id, 'E_STORE_FULL', 'full')
+    expect(catalogue.checkpoints.require(id)).toMatchObject({ phase: 'dropped', decision: 'abort', error_code: 'E_STORE_FULL', error: 'full' })
   })
 
   test.each([

@@ -47,7 +47,7 @@ let socket: string
 const api = useApi((served) => {
   served.addRun(6, { history: JSON.stringify([{ node: 'n1', startedAt: 0, endedAt: 1000, checkpoint: 1, trigger: 'walltime', bytes: 5e6, seconds: 1.5 }]) })
   const { id } = served.context.catalogue.checkpoints.begin('run-6', 2, 'request', true, 1000)
-  served.context.catalogue.checkpoints.abort(id, 'E_STORE_FULL', 'the store is full')
+  served.context.catalogue.checkpoints.giveUp(id, 'E_STORE_FULL', 'the store is full')
   served.context.catalogue.runs.setError('run-6', 'E_STORE_FULL', 'the store is full. Free space.')
   writeFileSync(join(served.folder, 'slurm'), '')
 })

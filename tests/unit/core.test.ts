@@ -9,7 +9,7 @@ import { parseFault } from '../../daemon/core/fault-points.ts'
 import { placeOf } from '../../daemon/core/file-places.ts'
 import { defaultOptions, knownOptions, parseOptions } from '../../daemon/core/options.ts'
 import { cronExpression, parseEvery, withJitter, youngDaly } from '../../daemon/core/schedule.ts'
-import { assertMove, checkpointMoves, memberMoves } from '../../daemon/core/states.ts'
+import { assertMove, memberMoves } from '../../daemon/core/states.ts'
 import { said } from '../support/errors.ts'
 
 describe('the options of --stint', () => {
@@ -66,32 +66,24 @@ describe('the options of --stint', () => {
   })
 })
 
-describe('states', () => {
-  const tables = { checkpoint: checkpointMoves, member: memberMoves } as const
+describe('states of a member', () => {
+  const moves: Record<string, readonly string[]> = memberMoves
 
   test.each([
-    ['checkpoint', ['dumping', 'prepared', 'sealed', 'committed', 'requeued']],
-    ['checkpoint', ['dumping', 'prepared', 'committed', 'sealed']],
-    ['checkpoint', ['dumping', 'prepared', 'sealed', 'committed', 'aborted']],
-    ['member', ['opening', 'running', 'dumping', 'held', 'ended']],
-    ['member', ['opening', 'restoring', 'running', 'dumping', 'running', 'ended']],
-  ] as const)('a %s may go %j', (kind, path) => {
-    const moves: Record<string, readonly string[]> = tables[kind]
+    [['opening', 'running', 'dumping', 'held', 'ended']],
+    [['opening', 'restoring', 'running', 'dumping', 'running', 'ended']],
+  ] as const)('may go %j', (path) => {
     for (const [index, to] of path.entries()) if (index > 0) assertMove(moves, path[index - 1] ?? '', to)
   })
 
-  test.each([
-    ['checkpoint', 'dumping', 'sealed'], ['checkpoint', 'dumping', 'committed'], ['checkpoint', 'aborted', 'sealed'], ['checkpoint', 'requeued', 'aborted'],
-    ['member', 'opening', 'dumping'], ['member', 'held', 'dumping'], ['member', 'ended', 'running'], ['member', 'restoring', 'dumping'],
-  ] as const)('a %s must not go from %s to %s', async (kind, from, to) => {
-    const moves: Record<string, readonly string[]> = tables[kind]
+  test.each([['opening', 'dumping'], ['held', 'dumping'], ['ended', 'running'], ['restoring', 'dumping']] as const)('must not go from %s to %s', async (from, to) => {
     expect(await said(() => { assertMove(moves, from, to) })).toBe(`E_INTERNAL: illegal move from ${from} to ${to}`)
   })
 
-  test.each(Object.entries(tables))('every state of a %s but the last ones has a next step, and all are known', (_, moves: Record<string, readonly string[]>) => {
+  test('all but the last one have a next one, and all are known', () => {
     const states = Object.keys(moves)
     for (const next of Object.values(moves)) for (const state of next) expect(states).toContain(state)
-    expect(states.filter((state) => moves[state]?.length === 0).sort()).toEqual(states.filter((state) => ['aborted', 'requeued', 'ended'].includes(state)).sort())
+    expect(states.filter((state) => moves[state]?.length === 0)).toEqual(['ended'])
   })
 })
 

@@ -39,7 +39,10 @@ async function saved(job: number): Promise<void> {
   draft.seal({ ...described, files: await draft.finish() })
   made.context.store.publish(key)
   const { id } = made.context.catalogue.checkpoints.begin(run, 1, 'request', false, 1)
-  for (const state of ['prepared', 'sealed', 'committed', 'requeued'] as const) made.context.catalogue.checkpoints.move(id, state)
+  const { checkpoints } = made.context.catalogue
+  for (const phase of ['written', 'sealed'] as const) checkpoints.reach(id, phase)
+  checkpoints.commit(id)
+  checkpoints.setRequeued(id)
   mkdirSync(engineDirectory(made.context, job), { recursive: true })
 }
 
@@ -101,7 +104,8 @@ test('one that goes on elsewhere is asked about less often, and its logs here go
 test('one whose requeue is not accepted yet, and one with a sandbox here, are nothing to look at', async () => {
   await saved(5)
   const { id } = made.context.catalogue.checkpoints.begin('run-5', 2, 'walltime', false, 1)
-  for (const state of ['prepared', 'sealed', 'committed'] as const) made.context.catalogue.checkpoints.move(id, state)
+  for (const phase of ['written', 'sealed'] as const) made.context.catalogue.checkpoints.reach(id, phase)
+  made.context.catalogue.checkpoints.commit(id)
   made.addSandbox(6)
   mkdirSync(engineDirectory(made.context, 6), { recursive: true })
   slurmSays({ 5: 'CANCELLED', 6: 'CANCELLED' })
