@@ -33,6 +33,12 @@ export class Users {
     return entry.name
   }
 
+  /** Supplementary groups as a new login would have them. @param name a login name @throws StintError E_COMMAND_FAILED */
+  async groupsOf(name: string): Promise<number[]> {
+    const { stdout } = await this.#commands.run([this.#getent, 'initgroups', name], { timeoutSeconds, expected: [0, 2] })
+    return stdout.trim().split(/\s+/).slice(1).map(Number)
+  }
+
   async #lookUp(uid: number): Promise<{ name: string; isFailed: boolean }> {
     try {
       // 2: no such user.

@@ -234,6 +234,12 @@ function readSeen(answer: string | undefined): Seen {
   return answer === 'missing' || answer === 'other' ? { kind: answer } : { kind: 'failed', why: (answer ?? 'no answer').replace(/^failed /, '') }
 }
 
+/** What is at these paths, by what the job's user may look at: nobody learns anything of other files from what is said of it. */
+export async function lookAt(context: Context, sandbox: Sandbox, paths: readonly string[]): Promise<Seen[]> {
+  const answers = await order(context, sandbox, paths.map((path) => ({ content: undefined, words: () => ['look', path] })), { flags: 'r' })
+  return paths.map((_, n) => readSeen(answers[n]))
+}
+
 /** The helper's order for a step; undefined where nothing is to be done. */
 function orderFor(file: RecordedFile, step: RollbackStep, directory: string): Order | undefined {
   const { path, mtime } = file
@@ -298,8 +304,8 @@ function reportRollback(context: Context, sandbox: Sandbox, checkpoint: number, 
 async function rollBackNow(context: Context, sandbox: Sandbox, image: StoredImage): Promise<void> {
   const rollback = readRecord(image)
   if (rollback === undefined || rollback.files.length === 0) return
-  const seen = await order(context, sandbox, rollback.files.map(({ path }) => ({ content: undefined, words: () => ['look', path] })), { flags: 'r' })
-  const steps = rollback.files.map((file, n) => ({ file, step: planRollback(file, readSeen(seen[n])) }))
+  const seen = await lookAt(context, sandbox, rollback.files.map(({ path }) => path))
+  const steps = rollback.files.map((file, n) => ({ file, step: planRollback(file, seen[n] ?? { kind: 'failed', why: 'no answer' }) }))
   assertPossible(steps.flatMap(({ file, step }) => (step.kind === 'impossible' ? [{ path: file.path, why: step.why }] : [])))
   const orders = steps.flatMap(({ file, step }) => {
     const one = orderFor(file, step, join(image.directory, directoryName))
