@@ -9,7 +9,7 @@ import { tryLock } from '../linux/file-lock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { nodePidByOwn, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
-import { asUser, inMounts } from './archive.ts'
+import { asUserOutOfReach, inMounts } from './archive.ts'
 import { type Context, type Sandbox, rootPid } from '../context.ts'
 import { fileRules } from '../images/locality.ts'
 
@@ -66,6 +66,7 @@ function batches(orders: readonly Order[]): Order[][] {
  */
 async function order(context: Context, sandbox: Sandbox, orders: readonly Order[], options: OrderOptions): Promise<string[]> {
   const answers: string[] = []
+  const runAs = await asUserOutOfReach(context, sandbox, options.capability)
   const shared = options.first === undefined ? [] : [options.first]
   for (const part of batches(orders)) {
     const opened = new Map<string, number>()
@@ -79,7 +80,7 @@ async function order(context: Context, sandbox: Sandbox, orders: readonly Order[
         return words(content === undefined ? -1 : numbers.get(content) ?? -1)
       })
       const { stdout } = await context.commands.run(
-        [...inMounts(context, sandbox), ...asUser(context, sandbox, options.capability), join(context.config.paths.libexec_dir, 'stint-init'), 'files'],
+        [...inMounts(context, sandbox), ...runAs, join(context.config.paths.libexec_dir, 'stint-init'), 'files'],
         { input: input.map((word) => `${word}\0`).join(''), descriptors: [...shared, ...opened.values()], timeoutSeconds: context.config.checkpoint.timeout_seconds, maxOutputBytes: maxAnswerBytes },
       )
       answers.push(...stdout.split('\0').slice(0, -1))
