@@ -57,7 +57,7 @@ describe('while a job crosses its limit twice or more', () => {
       expect(await endings()).toBe('Deactivated successfully.')
     }, 8 * minute)
 
-    test('is saved by a CRIU out of its user's reach, with the documented capabilities, outside of its cgroup and its memory', async () => {
+    test('is saved by a CRIU out of the reach of its user, with the documented capabilities, outside of its cgroup and its memory', async () => {
       const peak = async (): Promise<number> => Number(await on('n2', `cat ${jobCgroup('n2', hog)}/memory.peak`))
       const before = await peak()
       const criu = await stopCriu(hog, `stint checkpoint --keep-running ${hog}`)
