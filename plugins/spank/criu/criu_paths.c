@@ -13,7 +13,6 @@
  * 4. With CAP_DAC_READ_SEARCH, in a dump: open_by_handle_at, which tells the path of what inotify watches (criu_limits.c calls it).
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -56,6 +56,8 @@ __attribute__((constructor)) static void find_directories(void)
         identity_leave(ROOT);
     }
 }
+
+static struct stat log_file;
 
 static bool is_own_directory(int fd)
 {
@@ -238,6 +240,8 @@ static int open_at(int directory, const char *path, int flags, mode_t mode)
         identity_enter(ROOT);
         int fd = (int)syscall(SYS_openat, directory, path, flags | O_NOFOLLOW, mode);
         identity_leave(ROOT);
+        if (fd >= 0 && directory == AT_FDCWD && (flags & O_APPEND) != 0)
+            (void)syscall(SYS_newfstatat, fd, "", &log_file, AT_EMPTY_PATH);
         /* Images of a Stint whose dumps were the user's processes are the user's. */
         return fd >= 0 || errno != EACCES ? fd : (int)syscall(SYS_openat, directory, path, flags | O_NOFOLLOW, mode);
     }
@@ -357,6 +361,40 @@ int linkat(int from, const char *old, int to, const char *new, int flags)
         return (int)syscall(SYS_linkat, from, old, to, new, flags);
     (void)snprintf(link, sizeof link, "/proc/self/fd/%d", from);
     return (int)syscall(SYS_linkat, AT_FDCWD, link, to, new, AT_SYMLINK_FOLLOW);
+}
+
+static bool is_log(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && log_file.st_nlink != 0 && status.st_dev == log_file.st_dev && status.st_ino == log_file.st_ino;
+}
+
+/*
+ * A dump hands its log to the parasite, which works inside the payload: any process of the user could take it from there, and write what
+ * it likes. The parasite gets /dev/null; what goes wrong in it CRIU says, too.
+ */
+ssize_t sendmsg(int socket, const struct msghdr *message, int flags)
+{
+    int *sent = NULL, log = -1, null = -1;
+    struct cmsghdr *header = identity_is_set() ? CMSG_FIRSTHDR(message) : NULL;
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int))) {
+        sent = (int *)(void *)CMSG_DATA(header);
+        if (is_log(*sent)) {
+            log = *sent;
+            null = (int)syscall(SYS_openat, AT_FDCWD, "/dev/null", O_WRONLY | O_CLOEXEC);
+            if (null < 0)
+                return -1;
+            *sent = null;
+        }
+    }
+    ssize_t length = syscall(SYS_sendmsg, socket, message, flags);
+    int error = errno;
+    if (null >= 0) {
+        *sent = log;
+        (void)syscall(SYS_close, null);
+    }
+    errno = error;
+    return length;
 }
 
 /* The action scripts: their file system ids are those that are effective when they begin. */

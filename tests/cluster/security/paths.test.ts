@@ -111,3 +111,30 @@ describe('a restore, of what the user has replaced', () => {
     expect(await seen()).toBe(before)
   }, 180_000)
 })
+
+describe('a checkpoint and a restore', () => {
+  test('give another process of the user neither a signal, nor memory, nor a descriptor of an image', async () => {
+    const directory = await workDirectory()
+    const job = await submit({ directory, options: '--stint --time=10 --nodelist=n1', script: `#!/bin/bash
+exec python3 -c "import time
+held = [open(str(n), 'w+') for n in range(20)]
+for file in held: file.write('x' * 100000), file.flush()
+pages = bytearray(b'x') * 30_000_000
+open('ready', 'w').close()
+time.sleep(100)"
+` })
+    await untilState('n1', job, 'running')
+    await until('the job is ready', 60, async () => (await tryOn('n1', `test -e ${directory}/ready`)).exitCode === 0)
+    const grab = tryOn('n1', `timeout 120 python3 ${fixtures}/programs/grab.py ${directory}/over > ${directory}/grab.txt`, { user: 'alice' })
+    await until('the attack has begun', 30, async () => (await printed(directory, 'grab.txt')) !== '')
+    await on('n1', `stint checkpoint --keep-running ${job}`)
+    await on('n1', `stint checkpoint ${job}`)
+    await untilRunning(job, 1)
+    await untilState('n1', job, 'running')
+    await on('ctl', `scancel ${job}; touch ${directory}/over`)
+    await grab
+    const told = await printed(directory, 'grab.txt')
+    expect(told.split('\n').filter((line) => line.startsWith('GOT'))).toEqual([])
+    expect(told).toMatch(/^SEEN criu .*stint-init/m)
+  }, 180_000)
+})
