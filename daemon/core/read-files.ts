@@ -1,3 +1,5 @@
+import type { Seen } from './rollback.ts'
+
 /**
  * Files that the payload only reads. They stay where they are while the run waits, and may grow: the program then reads on in
  * the longer file, as it would have without a move. Another file of the same name is not what it had open.
@@ -32,11 +34,16 @@ export function readOnlyPaths(files: readonly OpenedFile[], isShared: (path: str
 
 /**
  * Why a file is not the one the payload was reading; undefined when it may go on there.
- * @param seen what is at its path now; undefined for nothing
+ * @param seen what is at its path now, as far as the job's user may look; whether that may open it, CRIU will say
  */
-export function whyNotReadOn(file: ReadFile, seen: { readonly inode: number; readonly bytes: number; readonly isFile: boolean } | undefined): string | undefined {
-  if (seen === undefined) return `${file.path}, which the job was reading, no longer exists`
-  if (!seen.isFile || seen.inode !== file.inode) return `${file.path}, which the job was reading, was replaced by another file after the job was saved`
-  if (seen.bytes < file.position) return `${file.path} is shorter now (${seen.bytes} bytes) than where the job was reading (${file.position})`
-  return undefined
+export function whyNotReadOn(file: ReadFile, seen: Seen): string | undefined {
+  switch (seen.kind) {
+    case 'failed': return undefined
+    case 'missing': return `${file.path}, which the job was reading, no longer exists`
+    case 'other': return `${file.path}, which the job was reading, was replaced by something else after the job was saved`
+    case 'file':
+      if (seen.inode !== String(file.inode)) return `${file.path}, which the job was reading, was replaced by another file after the job was saved`
+      if (seen.bytes < file.position) return `${file.path} is shorter now (${seen.bytes} bytes) than where the job was reading (${file.position})`
+      return undefined
+  }
 }

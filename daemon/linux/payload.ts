@@ -220,6 +220,12 @@ export function payloadProcesses(pid1: number): PayloadProcess[] {
   })
 }
 
+/** Supplementary groups of the payload, as Slurm gave them to its root, which is a program of ours. */
+export function payloadGroups(pid1: number, rootPid: number): number[] {
+  const groups = processStatus(rootPid, sandboxProc(pid1))?.get('Groups') ?? ''
+  return groups.split(/\s+/).filter((group) => group !== '').map(Number)
+}
+
 /** Whether the sandbox's payload root is there and no zombie. */
 export function rootAlive(pid1: number, rootPid: number): boolean {
   const stat = unlessGone(() => processStat(rootPid, sandboxProc(pid1)))

@@ -8,6 +8,9 @@ const timeoutSeconds = 2
 const rememberedMs = 600_000
 const failedMs = 30_000
 
+/** Who has left a group must not reach its files by a restore for long, milliseconds. */
+const groupsRememberedMs = 60_000
+
 interface Known { readonly name: Promise<string>; until: number }
 
 /** Login names as the system's look-up has them (nsswitch.conf): names are for people, rights go by uid. */
@@ -15,6 +18,7 @@ export class Users {
   readonly #commands: CommandRunner
   readonly #getent: string
   readonly #known = new Map<number, Known>()
+  readonly #groups = new Map<string, { readonly groups: readonly number[]; readonly until: number }>()
 
   constructor(commands: CommandRunner, getent: string) {
     this.#commands = commands
@@ -31,6 +35,16 @@ export class Users {
     this.#known.set(uid, entry)
     if ((await found).isFailed) entry.until = Date.now() + failedMs
     return entry.name
+  }
+
+  /** Supplementary groups as a new login would have them, remembered for a minute. @param name a login name @throws StintError E_COMMAND_FAILED */
+  async groupsOf(name: string): Promise<readonly number[]> {
+    const known = this.#groups.get(name)
+    if (known !== undefined && Date.now() < known.until) return known.groups
+    const { stdout } = await this.#commands.run([this.#getent, 'initgroups', name], { timeoutSeconds, expected: [0, 2] })
+    const groups = stdout.trim().split(/\s+/).slice(1).map(Number)
+    this.#groups.set(name, { groups, until: Date.now() + groupsRememberedMs })
+    return groups
   }
 
   async #lookUp(uid: number): Promise<{ name: string; isFailed: boolean }> {

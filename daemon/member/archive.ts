@@ -26,12 +26,24 @@ export function asUser(context: Context, sandbox: Sandbox, capability?: string):
   return [context.config.programs.setpriv, `--reuid=${sandbox.run.uid}`, `--regid=${sandbox.run.gid}`, '--init-groups', ...sets, '--']
 }
 
+/**
+ * The same for a helper that has files of the image open: its real id stays root's, so that other processes of the user can neither
+ * trace it nor take its descriptors. `noroot`: that id gives no right. Groups are given by number, as setpriv looks them up for a real id only.
+ * @throws StintError E_COMMAND_FAILED when the groups cannot be looked up
+ */
+export async function asUserOutOfReach(context: Context, sandbox: Sandbox, capability?: string): Promise<string[]> {
+  const groups = await context.users.groupsOf(sandbox.run.user)
+  const sets = capability === undefined ? ['--inh-caps=-all'] : [`--inh-caps=-all,+${capability}`, `--ambient-caps=-all,+${capability}`]
+  const supplementary = groups.length === 0 ? '--clear-groups' : `--groups=${groups.join(',')}`
+  return [context.config.programs.setpriv, `--euid=${sandbox.run.uid}`, `--egid=${sandbox.run.gid}`, supplementary, '--securebits=+noroot', ...sets, '--']
+}
+
 /** Times to the nanosecond, which make compares, need the pax format; extended attributes of the user and ACLs travel in it, too. */
 const metadata = ['--format=posix', '--pax-option=delete=ctime,delete=atime', '--xattrs', '--xattrs-include=user.*', '--acls']
 
 /**
  * Access times stay as they are.
- * @param runAs what stands before tar: nothing, or asUser()
+ * @param runAs what stands before tar: nothing, or asUserOutOfReach()
  */
 async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly Buffer[], runAs: readonly string[] = []): Promise<void> {
   try {
@@ -51,7 +63,7 @@ async function pack(context: Context, sandbox: Sandbox, output: string, paths: r
  */
 async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '--no-overwrite-dir' | '--overwrite', cgroups: readonly string[]): Promise<void> {
   await context.commands.run(
-    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...asUser(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', ...metadata, '--same-permissions', '--numeric-owner', mode],
+    [join(context.config.paths.libexec_dir, 'stint-init'), 'join', ...cgroups, '--', ...inMounts(context, sandbox), ...await asUserOutOfReach(context, sandbox), context.config.programs.tar, '--extract', '--file=-', '--directory=/', ...metadata, '--same-permissions', '--numeric-owner', mode],
     { inputFile: input, timeoutSeconds: context.config.checkpoint.timeout_seconds },
   )
 }
@@ -92,7 +104,7 @@ export async function carryOut(context: Context, sandbox: Sandbox, directory: st
     await namable
   }
   else writeFileSync(join(directory, treeName), emptyArchive, { mode: 0o600 })
-  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => Buffer.from(path.slice(1))), asUser(context, sandbox))
+  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => Buffer.from(path.slice(1))), await asUserOutOfReach(context, sandbox))
   if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
 }
 

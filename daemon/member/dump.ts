@@ -8,7 +8,7 @@ import { StintError, asStintError } from '../core/errors.ts'
 import { cgroupPlaces } from '../linux/cgroups.ts'
 import { memoryInUse } from '../linux/memory-limit.ts'
 import { processStat } from '../linux/processes.ts'
-import { rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
+import { payloadGroups, rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
 import { carryOut } from './archive.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from '../context.ts'
 import { recordLedger } from './ledger.ts'
@@ -80,7 +80,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const { run, pid1 } = sandbox
   const started = performance.now()
   const running = await context.engine.startDump({
-    pid1, uid: run.uid, gid: run.gid, rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
+    pid1, uid: run.uid, gid: run.gid, groups: payloadGroups(pid1, rootPid), rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
     barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, run.job_id),
   })
   const stat = processStat(running.pid)

@@ -9,7 +9,7 @@ import { tryLock } from '../linux/file-lock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { nodePidByOwn, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
-import { asUser, inMounts } from './archive.ts'
+import { asUserOutOfReach, inMounts } from './archive.ts'
 import { type Context, type Sandbox, rootPid } from '../context.ts'
 import { fileRules } from '../images/locality.ts'
 
@@ -66,6 +66,7 @@ function batches(orders: readonly Order[]): Order[][] {
  */
 async function order(context: Context, sandbox: Sandbox, orders: readonly Order[], options: OrderOptions): Promise<string[]> {
   const answers: string[] = []
+  const runAs = await asUserOutOfReach(context, sandbox, options.capability)
   const shared = options.first === undefined ? [] : [options.first]
   for (const part of batches(orders)) {
     const opened = new Map<string, number>()
@@ -79,7 +80,7 @@ async function order(context: Context, sandbox: Sandbox, orders: readonly Order[
         return words(content === undefined ? -1 : numbers.get(content) ?? -1)
       })
       const { stdout } = await context.commands.run(
-        [...inMounts(context, sandbox), ...asUser(context, sandbox, options.capability), join(context.config.paths.libexec_dir, 'stint-init'), 'files'],
+        [...inMounts(context, sandbox), ...runAs, join(context.config.paths.libexec_dir, 'stint-init'), 'files'],
         { input: input.map((word) => `${word}\0`).join(''), descriptors: [...shared, ...opened.values()], timeoutSeconds: context.config.checkpoint.timeout_seconds, maxOutputBytes: maxAnswerBytes },
       )
       answers.push(...stdout.split('\0').slice(0, -1))
@@ -234,6 +235,12 @@ function readSeen(answer: string | undefined): Seen {
   return answer === 'missing' || answer === 'other' ? { kind: answer } : { kind: 'failed', why: (answer ?? 'no answer').replace(/^failed /, '') }
 }
 
+/** What is at these paths, by what the job's user may look at: nobody learns anything of other files from what is said of it. */
+export async function lookAt(context: Context, sandbox: Sandbox, paths: readonly string[]): Promise<Seen[]> {
+  const answers = await order(context, sandbox, paths.map((path) => ({ content: undefined, words: () => ['look', path] })), { flags: 'r' })
+  return paths.map((_, n) => readSeen(answers[n]))
+}
+
 /** The helper's order for a step; undefined where nothing is to be done. */
 function orderFor(file: RecordedFile, step: RollbackStep, directory: string): Order | undefined {
   const { path, mtime } = file
@@ -298,8 +305,8 @@ function reportRollback(context: Context, sandbox: Sandbox, checkpoint: number, 
 async function rollBackNow(context: Context, sandbox: Sandbox, image: StoredImage): Promise<void> {
   const rollback = readRecord(image)
   if (rollback === undefined || rollback.files.length === 0) return
-  const seen = await order(context, sandbox, rollback.files.map(({ path }) => ({ content: undefined, words: () => ['look', path] })), { flags: 'r' })
-  const steps = rollback.files.map((file, n) => ({ file, step: planRollback(file, readSeen(seen[n])) }))
+  const seen = await lookAt(context, sandbox, rollback.files.map(({ path }) => path))
+  const steps = rollback.files.map((file, n) => ({ file, step: planRollback(file, seen[n] ?? { kind: 'failed', why: 'no answer' }) }))
   assertPossible(steps.flatMap(({ file, step }) => (step.kind === 'impossible' ? [{ path: file.path, why: step.why }] : [])))
   const orders = steps.flatMap(({ file, step }) => {
     const one = orderFor(file, step, join(image.directory, directoryName))

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { StintError, asStintError, systemCode } from '../core/errors.ts'
+import { StintError, asStintError } from '../core/errors.ts'
 import { placeOf } from '../core/file-places.ts'
 import { insideTree } from '../core/obstacles.ts'
 import { readOnlyPaths, whyNotReadOn, type ReadFile } from '../core/read-files.ts'
@@ -9,6 +9,7 @@ import { sandboxProc, type OpenFile, type PayloadProcess } from '../linux/payloa
 import { unlessGone } from '../linux/processes.ts'
 import { type Context, type Sandbox, rootPid } from '../context.ts'
 import { fileRules } from '../images/locality.ts'
+import { lookAt } from './file-rollback.ts'
 
 /** In an image: files that CRIU does not compare, as the payload had them. */
 const fileName = 'read-files.json'
@@ -58,22 +59,12 @@ export async function recordReadFiles(context: Context, sandbox: Sandbox, direct
   }
 }
 
-function seenAt(path: string): Parameters<typeof whyNotReadOn>[1] {
-  const stat = statSync(path, { throwIfNoEntry: false })
-  return stat === undefined ? undefined : { inode: stat.ino, bytes: stat.size, isFile: stat.isFile() }
-}
-
 /** Before CRIU opens them. @throws StintError E_CRIU_RESTORE_FAILED naming the first that the payload cannot read on in */
-export function assertReadFiles(sandbox: Sandbox, directory: string): void {
+export async function assertReadFiles(context: Context, sandbox: Sandbox, directory: string): Promise<void> {
   const record = join(directory, fileName)
   if (!existsSync(record)) return
-  for (const file of JSON.parse(readFileSync(record, 'utf8')) as ReadFile[]) {
-    try {
-      const why = whyNotReadOn(file, seenAt(`/proc/${sandbox.pid1}/root${file.path}`))
-      if (why !== undefined) throw new StintError('E_CRIU_RESTORE_FAILED', why, { hint: `Put the file back as it was, then \`scontrol release ${sandbox.run.job_id}\`; an older checkpoint is tried where there is one.` })
-    } catch (error) {
-      // Storage that keeps root out (root_squash): CRIU will say whether it can be opened.
-      if (systemCode(error) !== 'EACCES') throw error
-    }
-  }
+  const files = JSON.parse(readFileSync(record, 'utf8')) as ReadFile[]
+  const seen = await lookAt(context, sandbox, files.map(({ path }) => path))
+  const why = files.map((file, n) => whyNotReadOn(file, seen[n] ?? { kind: 'missing' })).find((reason) => reason !== undefined)
+  if (why !== undefined) throw new StintError('E_CRIU_RESTORE_FAILED', why, { hint: `Put the file back as it was, then \`scontrol release ${sandbox.run.job_id}\`; an older checkpoint is tried where there is one.` })
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { StintError, asStintError } from '../core/errors.ts'
 import type { DumpOrder } from '../core/member.ts'
 import { boundSockets, holdsLease, isOwnFault, memoryNeeded, rehearsalView, type RehearsalReport, type RehearsalView } from '../core/rehearsal.ts'
-import { nodePids, payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
+import { nodePids, payloadGroups, payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
 import { isBelow, mountsOf } from '../linux/mounts.ts'
 import { ThrowAway } from '../linux/throw-away.ts'
 import { unpackTree } from './archive.ts'
@@ -55,7 +55,7 @@ async function restoreAndThrowAway(context: Context, sandbox: Sandbox, directory
   await network.imitate(place.pid1, run.address, sandbox.network?.prefix.replace(/.*\//, ''))
   await unpackTree(context, { ...sandbox, pid1: place.pid1 }, directory, [])
   const running = await engine.startRestore({
-    pid1: place.pid1, uid: run.uid, gid: run.gid, rootPid, directory, workDirectory, cgroups: [], timeoutSeconds: seconds, rehearsal: true,
+    pid1: place.pid1, uid: run.uid, gid: run.gid, groups: payloadGroups(sandbox.pid1, rootPid), rootPid, directory, workDirectory, cgroups: [], timeoutSeconds: seconds, rehearsal: true,
   })
   const prepared = await running.prepared
   context.fault('rehearsed')

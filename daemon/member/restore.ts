@@ -49,11 +49,13 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     if (sandbox.options.net === 'private') await context.network.silence(sandbox.pid1)
     const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
     assertRoom(sandbox, image)
+    const groups = context.users.groupsOf(run.user)
+    groups.catch(() => undefined) // Awaited below.
     await carryIn(context, sandbox, image.directory, cgroups)
     await rollBack(context, sandbox, image)
-    assertReadFiles(sandbox, image.directory)
+    await assertReadFiles(context, sandbox, image.directory)
     const running = await context.engine.startRestore({
-      pid1: sandbox.pid1, uid: run.uid, gid: run.gid, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
+      pid1: sandbox.pid1, uid: run.uid, gid: run.gid, groups: await groups, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
       timeoutSeconds: context.config.restore.timeout_seconds,
       cgroups,
     })

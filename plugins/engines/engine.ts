@@ -4,6 +4,8 @@ export interface EngineTarget {
   readonly pid1: number
   readonly uid: number
   readonly gid: number
+  /** Supplementary groups of the user. */
+  readonly groups: readonly number[]
   /** Root of the payload, as the sandbox sees it. */
   readonly rootPid: number
 }

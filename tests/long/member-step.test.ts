@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { cluster, leftovers, on, tryOn, until, workDirectory, type Output } from '../support/cluster.ts'
 import { FakeDaemon, fakeDaemonLog } from '../support/fake-daemon.ts'
 import { restoreCapabilities } from '../../plugins/engines/criu/capabilities.ts'
-import { dumpArgv, dumpEnvironment, restoreArgv } from '../../plugins/engines/criu/command-lines.ts'
+import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment } from '../../plugins/engines/criu/command-lines.ts'
 import { PostOffice } from '../support/post-office.ts'
 
 /** Steps with --stint-member, as the daemon starts them for the further nodes of a job, with stand-ins for the daemon. */
@@ -123,12 +123,13 @@ describe('launcher and agent', () => {
     daemon.say('hold')
     await daemon.untilHeard(/^held$/m)
     const pid1 = /^sandbox pid=(\d+)$/m.exec(await daemon.heard())?.[1] ?? ''
-    const target = { pid1: Number(pid1), uid: 1001, gid: 1001, rootPid: 1000, directory: image }
-    const environment = Object.entries({ ...dumpEnvironment(programs, '/nonexistent', 1), STINT_BARRIER_ACTION: 'none' }).map(([key, value]) => `${key}=${value}`)
-    await on(node, `mkdir -p ${image}/criu && ${environment.join(' ')} ${dumpArgv(programs, { ...target, keepRunning: false, unseen: false, barrierSeconds: 1, runDirectory: image }).join(' ')}`)
+    const target = { pid1: Number(pid1), uid: 1001, gid: 1001, groups: [], rootPid: 1000, directory: image }
+    const [dump, restore] = [{ ...target, keepRunning: false, unseen: false, barrierSeconds: 1, runDirectory: image }, { ...target, cgroups: [], workDirectory: image, timeoutSeconds: 20 }]
+    const assigned = (environment: Record<string, string>): string => Object.entries({ ...environment, STINT_BARRIER_ACTION: 'none' }).map(([key, value]) => `${key}=${value}`).join(' ')
+    await on(node, `mkdir -p ${image}/criu && ${assigned(dumpEnvironment(programs, dump, '/nonexistent'))} ${dumpArgv(programs, dump).join(' ')}`)
     await daemon.untilHeard(/^killed$/m)
     const requests = post.heard.length
-    await on(node, 'STINT_BARRIER=none STINT_BARRIER_ACTION=none ' + restoreArgv(programs, { ...target, cgroups: [], workDirectory: image, timeoutSeconds: 20 }, capabilitiesOfNode).join(' '))
+    await on(node, `${assigned(restoreEnvironment(programs, restore, '/nonexistent'))} ${restoreArgv(programs, restore, capabilitiesOfNode).join(' ')}`)
     daemon.say('restored')
     daemon.say('unhold')
     await daemon.untilHeard(/^unheld$/m)

@@ -386,6 +386,21 @@ describe('a user', () => {
     expect(Date.now() - started).toBeLessThan(6000)
   })
 
+  test.each([
+    ['carol 100 2000', [100, 2000]],
+    ['carol', []],
+  ])('has the groups that the directory tells: %s', async (line, groups) => {
+    const getent = join(folder, `getent-${Math.random()}`)
+    writeFileSync(getent, `#!/bin/sh\n[ "$*" = "initgroups carol" ] && echo "${line}"\n`, { mode: 0o755 })
+    expect(await new Users(runner(), getent).groupsOf('carol')).toEqual(groups)
+  })
+
+  test('is not taken for one without groups when the look-up fails', async () => {
+    const getent = join(folder, `getent-${Math.random()}`)
+    writeFileSync(getent, '#!/bin/sh\nexit 3\n', { mode: 0o755 })
+    expect(await refusal(async () => new Users(runner(), getent).groupsOf('carol'))).toMatchObject({ code: 'E_COMMAND_FAILED' })
+  })
+
   test('is looked up once for many, and not again soon', async () => {
     const getent = join(folder, 'getent-counted')
     writeFileSync(getent, `#!/bin/sh\necho x >> ${folder}/asked\necho "carol:x:$2:100::/:/bin/sh"\n`, { mode: 0o755 })

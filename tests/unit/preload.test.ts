@@ -7,20 +7,21 @@ import { unmended } from '../../plugins/engines/criu/preload.ts'
 
 const source = join(import.meta.dirname, '../../plugins/spank/criu/criu_shim.c')
 const programs = { criu: '/usr/sbin/criu', nsenter: '/n', setpriv: '/usr/bin/setpriv', unshare: '/u', libexecDir: '/usr/libexec/stint' }
+const missingPaths = 'paths looked up as root'
 const bound = (from: string, call: string, to = '/usr/libexec/stint/criu-shim.so'): string => `      2182:\tbinding file ${from} [0] to ${to} [0]: normal symbol \`${call}' [GLIBC_2.2.5]\n`
 
 describe('whether the preloaded library is in force', () => {
   test.each([['__isoc23_sscanf'], ['__isoc99_sscanf'], ['sscanf']])('it is, with a CRIU that calls %s', (call) => {
-    expect(unmended(bound('/usr/sbin/criu', 'ptrace') + bound('/usr/sbin/criu', call), programs)).toEqual({ loaded: true, missing: [] })
+    expect(unmended(['ptrace', 'openat64', call].map((name) => bound('/usr/sbin/criu', name)).join(''), programs)).toEqual({ loaded: true, missing: [] })
   })
 
   test('what CRIU binds elsewhere, or another program binds, does not count', () => {
-    const text = bound('/usr/sbin/criu', 'ptrace') + bound('/usr/sbin/criu', 'sscanf', '/lib/libc.so.6') + bound('/lib/libnl-3.so.200', 'sscanf') + bound('/usr/bin/setpriv', 'sscanf') + bound('setpriv', 'sscanf')
+    const text = bound('/usr/sbin/criu', 'ptrace') + bound('/usr/sbin/criu', 'openat64') + bound('/usr/sbin/criu', 'sscanf', '/lib/libc.so.6') + bound('/lib/libnl-3.so.200', 'sscanf') + bound('/usr/bin/setpriv', 'sscanf') + bound('setpriv', 'sscanf')
     expect(unmended(text, programs)).toEqual({ loaded: true, missing: ['expired timerfds'] })
   })
 
   test.each(['', 'ERROR: ld.so: object criu-shim.so cannot be preloaded', bound('setpriv', 'sscanf')])('a loader that tells nothing of CRIU has not loaded it: %j', (text) => {
-    expect(unmended(text, programs)).toEqual({ loaded: false, missing: ['interrupted system calls', 'expired timerfds'] })
+    expect(unmended(text, programs)).toEqual({ loaded: false, missing: ['interrupted system calls', missingPaths, 'expired timerfds'] })
   })
 })
 

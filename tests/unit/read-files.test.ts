@@ -24,12 +24,13 @@ describe('files that may change', () => {
 describe('the payload reads on', () => {
   const file = { path: '/home/a', inode: 5, position: 100 }
   test.each([
-    ['in a file that is as it was, or longer', { inode: 5, bytes: 100, isFile: true }, undefined],
-    ['not in another file of its name', { inode: 6, bytes: 100, isFile: true }, /replaced/],
-    ['not in a file that is shorter than where it was', { inode: 5, bytes: 99, isFile: true }, /shorter/],
-    ['not in a directory', { inode: 5, bytes: 100, isFile: false }, /replaced/],
-    ['not in nothing', undefined, /no longer exists/],
-  ])('%s', (_, seen, why) => {
+    ['in a file that is as it was, or longer', { kind: 'file', inode: '5', bytes: 100, mtime: '1' }, undefined],
+    ['not in another file of its name', { kind: 'file', inode: '6', bytes: 100, mtime: '1' }, /replaced/],
+    ['not in a file that is shorter than where it was', { kind: 'file', inode: '5', bytes: 99, mtime: '1' }, /shorter/],
+    ['not in a directory, nor by a link', { kind: 'other' }, /replaced/],
+    ['not in nothing', { kind: 'missing' }, /no longer exists/],
+    ['perhaps where its user may not look', { kind: 'failed', why: 'Permission denied' }, undefined],
+  ] as const)('%s', (_, seen, why) => {
     const told = whyNotReadOn(file, seen)
     if (why === undefined) expect(told).toBeUndefined()
     else expect(told).toMatch(why)

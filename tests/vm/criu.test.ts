@@ -14,7 +14,7 @@ test('stint doctor finds cgroup v2, dirty tracking and no fault but that the two
 /** CRIU by hand on a job's payload, with what the engine gives it. */
 describe('criu, with every capability to be had', () => {
   const images = '/shared/by-hand'
-  const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`)].join(',')
+  const capabilities = ['-all', ...dumpCapabilities.map((name) => `+${name}`), '+dac_override'].join(',') // For the images, which root's directory takes here.
   const asUser = `setpriv --reuid=1001 --regid=1001 --clear-groups --inh-caps=${capabilities} --ambient-caps=${capabilities} --`
   let directory: string
   let job: number

@@ -4,13 +4,14 @@
  * whatever it opens, SYS_ADMIN opens too, and nothing works without SYS_ADMIN.
  */
 
-/** For `criu dump`, run as the job's user in the sandbox's namespaces, as inheritable and ambient capabilities. */
+/** For `criu dump`, in the sandbox's namespaces, as inheritable and ambient capabilities. criu-shim.so gives up those that change ids at once. */
 export const dumpCapabilities = [
   'sys_admin', // The payload's seccomp filter: "suspending seccomp failed". SysV objects: "Can't setns N/ipc".
   'net_admin', // Established TCP connections: "Can't turn TCP repair mode ON".
-  'dac_read_search', // inotify: "Can't dump that handle". Files with a removed name (link-remap): "trim failed".
-  'sys_ptrace', // Processes that are not dumpable (PR_SET_DUMPABLE, set-id programs): "Unable to interrupt task".
-  'dac_override', // Image and work directories of root: "Can't create log file". Not needed where the user owns them.
+  'sys_ptrace', // CRIU's real id is not the user's: "Unable to interrupt task".
+  'dac_read_search', // In force for open_by_handle_at alone, which inotify needs: "Can't dump that handle".
+  'setuid', // The user's effective id, before CRIU begins: "CRIU could not take the user's file system identity".
+  'setgid', // The same for the group.
 ] as const
 
 /** For `criu restore`, run as root in the sandbox's namespaces. It gives each task the identity and rights of the image. */
@@ -23,9 +24,6 @@ export const restoreCapabilities = [
   'setgid', // The tasks' groups: "Unable to set real, effective and saved group ID"; as for setuid.
   'setpcap', // The tasks' securebits and bounding set: "Unable to set SECURE_NO_SETUID_FIXUP"; as for setuid.
   'sys_chroot', // The tasks' root directory: "Can't change root".
-  'dac_override', // Files that root may not open by their mode: "Can't open file ... on restore: Permission denied".
-  'chown', // The owner of deleted files and ptys: "Unable to change ... ownership", "tty: Can't setup uid".
-  'fowner', // The times of deleted files: "Can't set access and modification times on ghost".
   'sys_ptrace', // File leases, which leave the task undumpable while it is made: "Can't attach to N".
   'ipc_lock', // Locked memory above the daemon's own RLIMIT_MEMLOCK: "Restoring FAILED" without a reason.
   'sys_nice', // The nice value, when the daemon's is higher. CRIU says nothing; the job is slower ever after.

@@ -28,13 +28,21 @@ export function capabilityList(names: readonly string[], prefix = ''): string {
 
 const common = ['--no-default-config', '--manage-cgroups=ignore', '--tcp-established', '--network-lock=skip', '-v4']
 
-/** Dump as the job's user with the ambient capabilities of capabilities.ts: root-only rights stay out of CRIU's hands. */
+/**
+ * CRIU with nothing but these capabilities. `noroot` takes from uid 0 what it has by its number, so that the ambient set is all there
+ * is; with `no_setuid_fixup` it stays when criu-shim.so changes ids. Not by a bounding set: a restored job would inherit CRIU's for good.
+ */
+function withCapabilities(programs: CriuPrograms, groups: readonly number[], names: readonly string[]): Argv {
+  const set = capabilityList(names)
+  const supplementary = groups.length === 0 ? '--clear-groups' : `--groups=${groups.join(',')}`
+  return [programs.setpriv, supplementary, '--securebits=+noroot,+no_setuid_fixup', `--inh-caps=${set}`, `--ambient-caps=${set}`, '--']
+}
+
+/** Dump with the user's effective and file system ids, which criu-shim.so takes; real and saved ids are root's, out of the user's reach. */
 export function dumpArgv(programs: CriuPrograms, request: DumpRequest): Argv {
-  const set = capabilityList(dumpCapabilities)
   return [
     ...enter(programs, request),
-    programs.setpriv, `--reuid=${request.uid}`, `--regid=${request.gid}`, '--init-groups',
-    `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
+    ...withCapabilities(programs, request.groups, dumpCapabilities),
     programs.criu, 'dump', '--unprivileged', '--tree', String(request.rootPid), '--images-dir', `${request.directory}/criu`,
     '--work-dir', request.runDirectory, '--log-file', 'dump.log',
     ...common, '--file-locks', '--ghost-limit', '64G', '--link-remap', '--action-script', `${programs.libexecDir}/stint-barrier`,
@@ -49,31 +57,29 @@ function barrierEnvironment(action: BarrierAction, socket: string, seconds: numb
   return { STINT_BARRIER: socket, STINT_BARRIER_ACTION: action, STINT_BARRIER_TIMEOUT: String(Math.ceil(seconds)) }
 }
 
-/** The barrier, and the interrupted-system-call shim. */
-export function dumpEnvironment(programs: CriuPrograms, barrierSocket: string, barrierSeconds: number): Record<string, string> {
-  return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, ...barrierEnvironment('post-dump', barrierSocket, barrierSeconds) }
+/** Who CRIU is to the file system, and its own directories, which it enters as root (criu_identity.c, criu_paths.c). */
+function identityEnvironment(programs: CriuPrograms, verb: 'dump' | 'restore', { uid, gid }: EngineTarget, directory: string, workDirectory: string): Record<string, string> {
+  return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_ACT_AS: `${verb}:${uid}:${gid}`, STINT_IMAGES: `${directory}/criu`, STINT_WORK: workDirectory }
 }
 
-/** The barrier, and whose sockets the restored ones are (criu_owner.c). */
+export function dumpEnvironment(programs: CriuPrograms, request: DumpRequest, barrierSocket: string): Record<string, string> {
+  return { ...identityEnvironment(programs, 'dump', request, request.directory, request.runDirectory), ...barrierEnvironment('post-dump', barrierSocket, request.barrierSeconds) }
+}
+
 export function restoreEnvironment(programs: CriuPrograms, request: RestoreRequest, barrierSocket: string): Record<string, string> {
-  return {
-    LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_SOCKET_OWNER: `${request.uid}:${request.gid}`,
-    ...barrierEnvironment('post-restore', barrierSocket, request.timeoutSeconds),
-  }
+  return { ...identityEnvironment(programs, 'restore', request, request.directory, request.workDirectory), ...barrierEnvironment('post-restore', barrierSocket, request.timeoutSeconds) }
 }
 
 /**
- * Restore as root (it sets each task's identity) with nothing but the capabilities of capabilities.ts, inside the step's
- * cgroups. Not by a bounding set: the restored job would inherit CRIU's for good. `noroot` takes from uid 0 what it has by
- * its number, so that the ambient set is all there is; with `no_setuid_fixup` it stays while sockets are made as the user.
+ * Restore with root's ids (it sets each task's identity) but the user's file system ids, which criu-shim.so takes, inside the step's
+ * cgroups.
  * @param own capabilities of this daemon; setpriv refuses to pass on what it has not got
  */
 export function restoreArgv(programs: CriuPrograms, request: RestoreRequest, own: ReadonlySet<string>): Argv {
-  const set = capabilityList(restoreCapabilities.filter((name) => own.has(name)))
   return [
     `${programs.libexecDir}/stint-init`, 'join', ...request.cgroups, '--',
     ...enter(programs, request),
-    programs.setpriv, '--securebits=+noroot,+no_setuid_fixup', `--inh-caps=${set}`, `--ambient-caps=${set}`, '--',
+    ...withCapabilities(programs, request.groups, restoreCapabilities.filter((name) => own.has(name))),
     programs.criu, 'restore', '--restore-detached', '--images-dir', `${request.directory}/criu`, '--work-dir', request.workDirectory,
     '--log-file', 'restore.log', ...common, ...(request.rehearsal === true ? [] : ['--file-locks']), '--action-script', `${programs.libexecDir}/stint-barrier`,
   ] as Argv

@@ -104,7 +104,7 @@ export class CriuEngine implements Engine {
     mkdirSync(images, { mode: 0o700 })
     this.#cpu.addTo(images)
     const started = await this.#start(request.runDirectory, 'post-dump', dumpArgv(this.#programs, request),
-      (barrier) => dumpEnvironment(this.#programs, barrier, request.barrierSeconds))
+      (barrier) => dumpEnvironment(this.#programs, request, barrier))
     return { pid: started.program.pid, prepared: atBarrier(started) }
   }
 

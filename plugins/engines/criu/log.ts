@@ -209,8 +209,12 @@ const remedies: readonly Remedy[] = [
     remedy: 'A file the job had open no longer exists here. Put it back, or keep it on a file system that all nodes share.',
   },
   {
-    pattern: /Can't open file .*: Permission denied|Can't create ghost regfile: Permission denied/,
-    remedy: 'Root may not open a file of the job: the file system keeps root out (NFS root_squash). Tell your administrator.',
+    pattern: /(Can't (open file|create (node|ghost|dir)|make ghost|bind id|link |change working|access )|Unable to (change|set perms)).*: (Permission denied|Operation not permitted)$/,
+    remedy: 'Stint opens and makes files as you, and you may not do that with a file the job had: its directory, its owner or its mode have changed, or a group of yours is gone. Put the rights back, then `scontrol release JOB`.',
+  },
+  {
+    pattern: /Too many levels of symbolic links/,
+    remedy: 'A symbolic link stands where the job had a file or a directory. Links on a path are not followed: put back what was there, then `scontrol release JOB`.',
   },
   {
     pattern: /Can't fork for \d+: File exists/,

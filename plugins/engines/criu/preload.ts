@@ -7,6 +7,7 @@ import { capabilityList, type CriuPrograms } from './command-lines.ts'
 /** What it mends, and the calls of CRIU by which it does: one of each must be taken. */
 const mended = [
   { what: 'interrupted system calls', calls: ['ptrace'] },
+  { what: 'paths looked up as root', calls: ['openat64', 'openat', '__openat64_2', '__openat_2'] },
   { what: 'expired timerfds', calls: ['__isoc23_sscanf', '__isoc99_sscanf', 'sscanf'] },
 ] as const
 

@@ -4,6 +4,8 @@
  * CRIU asks for a task's limits with prlimit, which wants all of its ids to be the caller's, or CAP_SYS_RESOURCE. The kernel
  * shows them to everybody in /proc/PID/limits: so set-gid programs such as ssh-agent can be saved. Proper place:
  * dump_task_rlimits() in criu/cr-dump.c; this can go when CRIU reads them there.
+ *
+ * The same function of libc makes open_by_handle_at, for which alone CRIU has CAP_DAC_READ_SEARCH (criu_paths.c).
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,6 +18,8 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "criu_identity.h"
 
 /* Names of the lines, by the limit's number: fs/proc/base.c of Linux. */
 static const char *const line_names[RLIM_NLIMITS] = {
@@ -87,7 +91,11 @@ long syscall(long number, ...)
         errno = ENOSYS;
         return -1;
     }
+    if (number == SYS_open_by_handle_at)
+        identity_enter(FINDER);
     long result = real(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
+    if (number == SYS_open_by_handle_at)
+        identity_leave(FINDER);
     bool asked = number == SYS_prlimit64 && argument[2] == 0 && argument[3] != 0 && argument[1] >= 0 && argument[1] < RLIM_NLIMITS;
     if (result == -1 && errno == EPERM && asked) {
         if (read_limit((pid_t)argument[0], (int)argument[1], (struct rlimit *)argument[3]))

@@ -2,9 +2,12 @@
  * stint-barrier: CRIU's action script. Exit status 0 only on the daemon's clear word; silence is abort. The payload is frozen
  * meanwhile, so nothing here may wait without a limit. A daemon that is started again decides in the place of the one
  * that has died, so a connection lost without a word is made again.
+ *
+ * Before anything else is done it refuses a CRIU that would look up the user's paths as root (STINT_ACT_AS, criu_identity.c).
  */
 #define _GNU_SOURCE
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -61,6 +64,24 @@ static int seconds_of(const char *name, int otherwise)
     return seconds > 0 && seconds <= SECONDS_MAX ? seconds : otherwise;
 }
 
+/* Whether CRIU, which has started this, has the user's file system identity: /proc/PID/status shows real, effective, saved and file system id. */
+static bool acts_as_user(void)
+{
+    char path[32], line[128];
+    unsigned wanted, uid = 0;
+    const char *identity = getenv("STINT_ACT_AS");
+    const char *ids = identity != NULL ? strchr(identity, ':') : NULL;
+    (void)snprintf(path, sizeof path, "/proc/%d/status", (int)getppid());
+    FILE *status = ids != NULL && sscanf(ids, ":%u", &wanted) == 1 ? fopen(path, "re") : NULL;
+    if (status == NULL)
+        return false;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, status) != NULL)
+        found = sscanf(line, "Uid: %*u %*u %*u %u", &uid) == 1;
+    fclose(status);
+    return found && uid == wanted;
+}
+
 int barrier_main(void)
 {
     const char *action = getenv("CRTOOLS_SCRIPT_ACTION");
@@ -68,6 +89,10 @@ int barrier_main(void)
     const char *path = getenv("STINT_BARRIER");
     if (action == NULL || wanted == NULL || path == NULL)
         return 1;
+    if (strncmp(action, "pre-", 4) == 0 && !acts_as_user()) {
+        fputs("stint-barrier: CRIU does not act as the job's user: criu-shim.so is not in force\n", stderr);
+        return 1;
+    }
     if (strcmp(action, wanted) != 0)
         return 0;
     long long deadline = now_ms() + seconds_of("STINT_BARRIER_TIMEOUT", TIMEOUT_SECONDS) * 1000LL;
