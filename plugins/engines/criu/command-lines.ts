@@ -54,10 +54,10 @@ export function dumpEnvironment(programs: CriuPrograms, barrierSocket: string, b
   return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, ...barrierEnvironment('post-dump', barrierSocket, barrierSeconds) }
 }
 
-/** The barrier, and whose sockets the restored ones are (criu_owner.c). */
+/** The barriers (the second in CRIU itself: criu_release.c), and whose sockets the restored ones are (criu_owner.c). */
 export function restoreEnvironment(programs: CriuPrograms, request: RestoreRequest, barrierSocket: string): Record<string, string> {
   return {
-    LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_SOCKET_OWNER: `${request.uid}:${request.gid}`,
+    LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_SOCKET_OWNER: `${request.uid}:${request.gid}`, ...(request.restored === undefined ? {} : { STINT_RELEASE: '1' }),
     ...barrierEnvironment('post-restore', barrierSocket, request.timeoutSeconds),
   }
 }
