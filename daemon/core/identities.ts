@@ -196,7 +196,7 @@ export function changedIdentities(was: Identities, is: Identities): string[] {
   return [
     ...was.threads.flatMap((thread) => {
       const now = restored.get(keyOf(thread))
-      return now === undefined ? [`thread ${thread.tid} of PID ${thread.pid} is missing`] : threadDifferences(thread, now.values, is.nodeBounding, 'are now')
+      return now === undefined ? [`thread ${thread.tid} of PID ${thread.pid} is missing`] : threadDifferences(thread, now.values, is.nodeBounding, 'now')
     }),
     ...is.threads.filter((thread) => !recorded.has(keyOf(thread))).map(({ pid, tid }) => `thread ${tid} of PID ${pid} was not there at the freeze`),
     ...fileDifferences(was, is),
