@@ -8,6 +8,8 @@ export interface FailedWay {
   readonly checkpoint: number
   /** No other node would do better: it is damaged, or was tried as often as it may be. */
   readonly final: boolean
+  /** It would have come back as something else than was saved. Nobody is to find out by trying what passes: neither here nor elsewhere. */
+  readonly refused?: boolean
 }
 
 /**
@@ -15,6 +17,7 @@ export interface FailedWay {
  * asked for, and no checkpoint is left that another try might restore.
  */
 export function nextWay(failed: readonly FailedWay[], otherNode: boolean, fallback: Fallback): 'elsewhere' | Fallback {
+  if (failed.some((way) => way.refused === true)) return 'hold'
   const hope = failed.some((way) => !way.final)
   if (hope && otherNode) return 'elsewhere'
   return hope ? 'hold' : fallback

@@ -11,6 +11,7 @@ import { processStat } from '../linux/processes.ts'
 import { payloadGroups, rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
 import { carryOut } from './archive.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from '../context.ts'
+import { assertNotForged, recordIdentities } from './identities.ts'
 import { recordLedger } from './ledger.ts'
 import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './preflight.ts'
 import { watchDecision } from './in-doubt.ts'
@@ -100,8 +101,11 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   Object.assign(half, { processes, carried })
   for (const text of losses.notes) sandbox.link?.send('say', { text })
   if (order.keepRunning) tellWatchers(context, sandbox, processes)
-  const ledger = recordLedger(context, sandbox, draft.directory) // Beside the packing: the payload is frozen for both.
-  await carryOut(context, sandbox, draft.directory, carried).finally(async () => ledger)
+  // Side by side: the payload is frozen for all of them.
+  const outcomes = await Promise.allSettled([
+    recordIdentities(context, sandbox, draft.directory), recordLedger(context, sandbox, draft.directory), carryOut(context, sandbox, draft.directory, carried),
+  ])
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
   await recordReadFiles(context, sandbox, draft.directory, processes, carried)
   return { dumpMs, bytes: bytesBelow(draft.directory) }
 }
@@ -150,6 +154,7 @@ export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder,
   const { row, draft, objects } = requireDump(sandbox, order)
   const { catalogue } = context
   const manifest = manifestOf(context, sandbox, order, cut, await draft.finish())
+  await assertNotForged(context, draft.directory, manifest)
   const path = draft.seal(manifest)
   catalogue.transaction(() => {
     catalogue.checkpoints.reach(row.id, 'sealed')

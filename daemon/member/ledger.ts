@@ -16,15 +16,18 @@ const recordName = 'ledger.json'
 const noticesSaid = 10
 /** Seconds the helper may take while the payload is frozen. */
 const helperSeconds = 10
+/** Of its answers: 250 for each of a million descriptors. */
+const helperBytes = 256 * 2 ** 20
 
 /**
  * The hands, as root in the sandbox's PID, mount and network namespaces: processes and devices have the names there that the
  * payload knows. Not in the job's cgroups: a frozen job may be at its memory limit.
+ * @param outputFile takes the answers, which are then empty here
  */
-async function helper(context: Context, sandbox: Sandbox, mode: 'look' | 'record' | 'put', input: string): Promise<string> {
+export async function ledgerHelper(context: Context, sandbox: Sandbox, mode: 'look' | 'record' | 'identities' | 'put', input: string, outputFile?: string): Promise<string> {
   const { stdout } = await context.commands.run(
     [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--pid', '--mount', '--net', '--wd=/', '--', join(context.config.paths.libexec_dir, 'stint-init'), 'ledger', mode],
-    { input, timeoutSeconds: helperSeconds },
+    { input, timeoutSeconds: helperSeconds, maxOutputBytes: helperBytes, ...(outputFile === undefined ? {} : { outputFile }) },
   )
   return stdout
 }
@@ -36,7 +39,7 @@ function stepCpus(context: Context, sandbox: Sandbox): number[] {
 }
 
 /** The payload's living processes, as the sandbox counts. */
-function payloadPids(sandbox: Sandbox): number[] {
+export function payloadPids(sandbox: Sandbox): number[] {
   const proc = sandboxProc(sandbox.pid1)
   const stats = (unlessGone(() => listPids(proc)) ?? []).flatMap((pid) => processStat(pid, proc) ?? [])
   return insideTree(stats, rootPid).filter(({ state }) => state !== 'Z' && state !== 'X').map(({ pid }) => pid)
@@ -54,7 +57,7 @@ export function tellNotices(context: Context, sandbox: Sandbox, notices: readonl
 /** The payload is frozen. A fault here costs what could be put back, never the checkpoint. */
 export async function recordLedger(context: Context, sandbox: Sandbox, directory: string): Promise<void> {
   try {
-    const ledger = readRecord(await helper(context, sandbox, 'record', recordInput(payloadPids(sandbox))), stepCpus(context, sandbox))
+    const ledger = readRecord(await ledgerHelper(context, sandbox, 'record', recordInput(payloadPids(sandbox))), stepCpus(context, sandbox))
     writeFileSync(join(directory, recordName), JSON.stringify(ledger), { mode: 0o600 })
   } catch (cause) {
     const error = asStintError(cause)
@@ -70,7 +73,7 @@ export async function putBackLedger(context: Context, sandbox: Sandbox, director
   try {
     const ledger = parseLedger(readFileSync(path, 'utf8'))
     const { input, notices } = putInput(ledger, stepCpus(context, sandbox))
-    const failures = readFailures(await helper(context, sandbox, 'put', input), ledger)
+    const failures = readFailures(await ledgerHelper(context, sandbox, 'put', input), ledger)
     tellNotices(context, sandbox, [...notices, ...failures].map((text) => `not as it was before the move: ${text}`))
   } catch (cause) {
     const error = asStintError(cause)
@@ -86,7 +89,7 @@ async function ownOfThreads(context: Context, sandbox: Sandbox, processes: reado
   const proc = sandboxProc(sandbox.pid1)
   const threaded = processes.filter(({ pid }) => (unlessGone(() => readdirSync(`${proc}/${pid}/task`)) ?? []).length > 1)
   if (threaded.length === 0) return []
-  const answers = await helper(context, sandbox, 'look', threaded.map(({ pid }) => `process ${pid}\n`).join(''))
+  const answers = await ledgerHelper(context, sandbox, 'look', threaded.map(({ pid }) => `process ${pid}\n`).join(''))
   return threadObstacles(answers, new Map(threaded.map(({ pid, comm }) => [pid, comm])))
 }
 

@@ -7,6 +7,7 @@ import { processStat, signalProcess } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './archive.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from '../context.ts'
+import { assertNotForged, assertSame } from './identities.ts'
 import { putBackLedger } from './ledger.ts'
 import { assertReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
@@ -43,6 +44,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
   context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
   context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)
   await context.store.verify(image)
+  await assertNotForged(context, image.directory, image.manifest)
   await context.engine.assertFits(image.directory)
   try {
     if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
@@ -57,11 +59,11 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     const running = await context.engine.startRestore({
       pid1: sandbox.pid1, uid: run.uid, gid: run.gid, groups: await groups, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
       timeoutSeconds: context.config.restore.timeout_seconds,
-      cgroups,
+      cgroups, restored: async () => putBackLedger(context, sandbox, image.directory),
     })
     context.fault('restoring')
     sandbox.restoring = await running.prepared
-    await putBackLedger(context, sandbox, image.directory)
+    await assertSame(context, sandbox, image.directory)
   } catch (error) {
     assertNotStopping(context, error)
     await clear(context, sandbox)
@@ -77,7 +79,7 @@ async function settleOrphan(context: Context, sandbox: Sandbox, word: 'commit' |
   const ended = async (): Promise<void> => {
     while (engines().length > 0) await sleep(50)
   }
-  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, action: 'post-restore', word, ended: ended() })
+  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, operation: 'restore', word, ended: ended() })
 }
 
 /** Lets the restored payload run and opens the gate. No error when it runs already. @throws StintError E_CRIU_RESTORE_FAILED */

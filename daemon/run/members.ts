@@ -18,14 +18,18 @@ export function memberFailure({ member, node }: Pick<MemberPort, 'member' | 'nod
 
 /**
  * Does the same at all members at once and waits for every one, so that nothing is under way any more when it throws.
- * @throws StintError of the first member that failed, with its name where there are several
+ * @throws StintError of the first member that failed, with its name where there are several; of several failures a refusal counts, as
+ * after any other an older checkpoint is tried
  */
 export async function atAll<T>(members: readonly MemberPort[], act: (member: MemberPort) => Promise<T>): Promise<T[]> {
   const outcomes = await Promise.allSettled(members.map(async (member) => act(member)))
-  return outcomes.map((outcome, at) => {
-    if (outcome.status === 'fulfilled') return outcome.value
-    throw members[at] === undefined || members.length === 1 ? asStintError(outcome.reason) : memberFailure(members[at], outcome.reason)
-  })
+  const failures = outcomes.flatMap((outcome, at) => (outcome.status === 'fulfilled' ? [] : [{ at, error: asStintError(outcome.reason) }]))
+  const failure = failures.find(({ error }) => error.code === 'E_IDENTITY_CHANGED') ?? failures[0]
+  if (failure !== undefined) {
+    const member = members[failure.at]
+    throw member === undefined || members.length === 1 ? failure.error : memberFailure(member, failure.error)
+  }
+  return outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []))
 }
 
 /** The same for what must be tried everywhere whoever fails. @returns who failed, and why */

@@ -36,7 +36,7 @@ function record(context: Context, sandbox: Sandbox, checkpoint: number, error: S
 export function recordFailedWay(context: Context, sandbox: Sandbox, image: StoredImage, error: StintError): FailedImage {
   const { checkpoint } = image.manifest
   record(context, sandbox, checkpoint, error)
-  return { checkpoint, error, image, final: damage.has(error.code) || isExhausted(context, image) }
+  return { checkpoint, error, image, final: damage.has(error.code) || isExhausted(context, image), refused: error.code === 'E_IDENTITY_CHANGED' }
 }
 
 /** Checkpoints of this run that have no readable manifest any more: on record like every other that fails. */
@@ -48,9 +48,9 @@ export function unreadableWays(context: Context, sandbox: Sandbox): FailedImage[
   })
 }
 
-/** Of several reasons the one that somebody can do something about: damage and used-up attempts are told last. */
+/** Of several reasons a refusal, then the one that somebody can do something about: damage and used-up attempts are told last. */
 function mainReason(failed: readonly FailedImage[]): StintError {
-  return (failed.find((way) => !way.final) ?? failed[0])?.error ?? new StintError('E_NO_CHECKPOINT', 'no sealed checkpoint is left')
+  return (failed.find((way) => way.refused === true) ?? failed.find((way) => !way.final) ?? failed[0])?.error ?? new StintError('E_NO_CHECKPOINT', 'no sealed checkpoint is left')
 }
 
 /** Of a run over several nodes the one whose member failed. */

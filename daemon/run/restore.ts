@@ -109,7 +109,7 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
         const way = recordFailedWay(context, sandbox, image, asStintError(error))
         failed.push(way)
         // An older checkpoint may need less; what the job has done since is worth more than going on at once.
-        if (way.error.code === 'E_TOO_LITTLE_MEMORY') break
+        if (way.error.code === 'E_TOO_LITTLE_MEMORY' || way.refused === true) break
       }
     }
     await goOn(context, sandbox, failed)

@@ -1,3 +1,5 @@
+import type { ImageIdentity } from '../../daemon/core/identities.ts'
+
 /** A sandbox as an engine sees it. */
 export interface EngineTarget {
   /** PID 1 of the sandbox, as the node sees it. */
@@ -49,9 +51,17 @@ export interface RestoreRequest extends EngineTarget {
   readonly timeoutSeconds: number
   /** The payload is there, too, and holds its file locks: they are left out. */
   readonly rehearsal?: boolean
+  /**
+   * Called when every task and descriptor is there, none runs, and none has its identity yet: what the engine does not restore can be put
+   * back now. What it throws ends the restore. Missing in a rehearsal, which goes no further than this.
+   */
+  readonly restored?: () => Promise<void>
 }
 
-/** A restore that has reached its barrier: every task is there, none runs. Exactly one of `commit` and `abort` is called. */
+/**
+ * A restore that has reached its barrier: every task is there with its identity and protections, and none has run an instruction of its
+ * program. Exactly one of `commit` and `abort` is called; an engine that ends instead takes the tasks with it.
+ */
 export interface RunningRestore {
   readonly pid: number
   /** @throws StintError E_CRIU_RESTORE_FAILED; nothing of the payload is left running then */
@@ -77,6 +87,8 @@ export interface Engine {
    * opened for the restore. @param paths as the payload sees them @throws Error with the image as it was
    */
   forgetSizes(directory: string, paths: readonly string[]): Promise<void>
+  /** Who an image makes each of its threads. @throws StintError E_IMAGE_DAMAGED */
+  identities(directory: string): Promise<ImageIdentity[]>
   /** Whether this node's CPU can go on with an image. @throws StintError E_CPU_UNFIT */
   assertFits(directory: string): Promise<void>
   startRestore(request: RestoreRequest): Promise<RunningRestore>
@@ -89,7 +101,7 @@ export interface OrphanedEngine {
   /** As in the request it was started with. */
   readonly runDirectory: string
   readonly pid: number
-  readonly action: 'post-dump' | 'post-restore'
+  readonly operation: 'dump' | 'restore'
   readonly word: 'commit' | 'abort'
   /** Settles when it has ended. */
   readonly ended: Promise<unknown>

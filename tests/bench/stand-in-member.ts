@@ -29,6 +29,7 @@ function sleepingEngine(seconds: number): Engine {
     },
     unmended: async () => Promise.resolve({ loaded: true, missing: [] }),
     startRestore: never,
+    identities: never,
     forgetSizes: async () => Promise.resolve(),
     assertFits: async () => Promise.resolve(),
     answerOrphan: never,

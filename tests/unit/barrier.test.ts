@@ -120,17 +120,17 @@ describe('the barrier', () => {
   })
 
   test.each([['commit', 0], ['abort', 1]] as const)('gets the daemon\'s %s when it comes from below the engine', async (word, code) => {
-    await using daemons = new Barrier(folder, 'post-dump')
+    await using daemons = new Barrier(folder, ['post-dump'])
     daemons.expect(process.pid)
     await daemons.open()
     const ended = barrier()
-    await daemons.reached
+    await daemons.reached('post-dump')
     daemons.say(word)
     expect(await ended).toBe(code)
   })
 
   test('that is no child of the engine is not let in', async () => {
-    await using daemons = new Barrier(folder, 'post-dump')
+    await using daemons = new Barrier(folder, ['post-dump'])
     daemons.expect(2 ** 22)
     await daemons.open()
     expect(await barrier({ STINT_BARRIER_RECONNECT: '1' })).toBe(1)

@@ -4,28 +4,31 @@ import { join } from 'node:path'
 import { descendsFrom } from '../../../daemon/linux/processes.ts'
 import { peerCredentials } from '../../../daemon/linux/peer.ts'
 
-/** Where CRIU stops: with all of a dump written, or with all of a payload restored. */
-export type BarrierAction = 'post-dump' | 'post-restore'
+/**
+ * Where CRIU stops. `post-dump`: all is written. `post-restore`: every task and descriptor is there, with CRIU's own identity.
+ * `pre-resume`: the tasks have theirs, and the next thing they do is their program.
+ */
+export type BarrierAction = 'post-dump' | 'post-restore' | 'pre-resume'
 
 /**
- * The point where CRIU waits for the word. Listens for the one client that CRIU's action script starts. A client that is
- * left without a word (its daemon died) comes again, to whoever listens at the same path then.
+ * The points where CRIU waits for the word. Listens for one client at a time: CRIU's action script, or CRIU itself. A client
+ * that is left without a word (its daemon died) comes again, to whoever listens at the same path then.
  */
 export class Barrier implements AsyncDisposable {
   readonly path: string
-  readonly reached: Promise<void>
+  readonly #reached: ReadonlyMap<string, PromiseWithResolvers<undefined>>
   readonly #server: Server
   #client: Socket | undefined
   #enginePid: number | undefined
 
-  constructor(directory: string, action: BarrierAction) {
+  /** @param actions in the order in which they are come to */
+  constructor(directory: string, actions: readonly BarrierAction[]) {
     this.path = join(directory, 'barrier.sock')
     rmSync(this.path, { force: true })
-    const { promise, resolve } = Promise.withResolvers<undefined>()
-    this.reached = promise
+    this.#reached = new Map(actions.map((action) => [`${action}\n`, Promise.withResolvers<undefined>()]))
     this.#server = createServer((socket) => {
       socket.on('error', () => { socket.destroy() })
-      // Only the action script below the engine we started may stand at this barrier.
+      // Only what is below the engine we started may stand at this barrier.
       if (this.#client !== undefined || this.#enginePid === undefined || !descendsFrom(peerCredentials(socket).pid, this.#enginePid)) {
         socket.destroy()
         return
@@ -35,7 +38,8 @@ export class Barrier implements AsyncDisposable {
       socket.setEncoding('utf8')
       socket.on('data', (chunk: string) => {
         text += chunk
-        if (text === `${action}\n`) resolve(undefined)
+        const reached = this.#reached.get(text)
+        if (reached !== undefined) reached.resolve(undefined)
         else if (text.length > 64) socket.destroy()
       })
     })
@@ -54,9 +58,15 @@ export class Barrier implements AsyncDisposable {
     this.#enginePid = enginePid
   }
 
-  /** Says the word to who stands there; what was said is final. */
+  /** Settles when it is come to. */
+  async reached(action: BarrierAction): Promise<void> {
+    await this.#reached.get(`${action}\n`)?.promise
+  }
+
+  /** Says the word to who stands there; what was said is final. The next may come then. */
   say(word: 'commit' | 'abort'): void {
     this.#client?.end(`${word}\n`)
+    this.#client = undefined
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -66,8 +66,12 @@ export function dumpEnvironment(programs: CriuPrograms, request: DumpRequest, ba
   return { ...identityEnvironment(programs, 'dump', request, request.directory, request.runDirectory), ...barrierEnvironment('post-dump', barrierSocket, request.barrierSeconds) }
 }
 
+/** The second barrier is in CRIU itself (criu_release.c). */
 export function restoreEnvironment(programs: CriuPrograms, request: RestoreRequest, barrierSocket: string): Record<string, string> {
-  return { ...identityEnvironment(programs, 'restore', request, request.directory, request.workDirectory), ...barrierEnvironment('post-restore', barrierSocket, request.timeoutSeconds) }
+  return {
+    ...identityEnvironment(programs, 'restore', request, request.directory, request.workDirectory), ...(request.restored === undefined ? {} : { STINT_RELEASE: '1' }),
+    ...barrierEnvironment('post-restore', barrierSocket, request.timeoutSeconds),
+  }
 }
 
 /**

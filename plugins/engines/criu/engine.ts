@@ -1,7 +1,8 @@
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile, readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/errors.ts'
+import type { ImageIdentity } from '../../../daemon/core/identities.ts'
 import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
 import { signalProcess } from '../../../daemon/linux/processes.ts'
@@ -9,6 +10,7 @@ import type { DumpRequest, Engine, OrphanedEngine, RestoreRequest, RunningDump, 
 import { Barrier, type BarrierAction } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
 import type { CpuRecord } from './cpuinfo.ts'
+import { coreIdentity } from './core-images.ts'
 import { withoutSizes } from './images.ts'
 import { firstError, isPassing, remedyFor, unknownError } from './log.ts'
 import { bindingsArgv, bindingsEnvironment, unmended } from './preload.ts'
@@ -36,9 +38,9 @@ interface Started {
   readonly failure: (exitCode: number) => StintError
 }
 
-/** Waits until CRIU stands at its barrier. @throws StintError with the first error of its log when it ends before */
-async function atBarrier({ barrier, program, failure }: Started): Promise<{ commit: () => Promise<void>; abort: () => Promise<void> }> {
-  const exitCode = await Promise.race([barrier.reached.then(() => undefined), program.ended])
+/** Waits until CRIU stands at a barrier. @throws StintError with the first error of its log when it ends before */
+async function atBarrier({ barrier, program, failure }: Started, action: BarrierAction): Promise<{ commit: () => Promise<void>; abort: () => Promise<void> }> {
+  const exitCode = await Promise.race([barrier.reached(action).then(() => undefined), program.ended])
   if (exitCode !== undefined) {
     await barrier[Symbol.asyncDispose]()
     throw failure(exitCode)
@@ -57,6 +59,22 @@ async function atBarrier({ barrier, program, failure }: Started): Promise<{ comm
     abort: async () => { await answer('abort') },
   }
 }
+
+/** The two barriers of a restore: between them the tasks get their identity. @throws StintError with nothing left running */
+async function atRelease(started: Started, restored: () => Promise<void>): ReturnType<typeof atBarrier> {
+  const standing = await atBarrier(started, 'post-restore')
+  try {
+    await restored()
+  } catch (error) {
+    await standing.abort()
+    throw error
+  }
+  started.barrier.say('commit')
+  return atBarrier(started, 'pre-resume')
+}
+
+/** Where CRIU stops in a dump and in a restore, in this order. */
+const barriers = { dump: ['post-dump'], restore: ['post-restore', 'pre-resume'] } as const satisfies Record<string, readonly BarrierAction[]>
 
 /** CRIU on bare processes. */
 export class CriuEngine implements Engine {
@@ -83,16 +101,15 @@ export class CriuEngine implements Engine {
   }
 
   /** Starts CRIU with a barrier of its own. @param log the log file's name; it and `output` are made anew */
-  async #start(directory: string, action: BarrierAction, argv: readonly [string, ...string[]], environment: (barrier: string) => Record<string, string>): Promise<Started> {
-    const log = join(directory, action === 'post-dump' ? 'dump.log' : 'restore.log')
-    const output = join(directory, action === 'post-dump' ? 'dump.out' : 'restore.out')
+  async #start(directory: string, operation: 'dump' | 'restore', argv: readonly [string, ...string[]], environment: (barrier: string) => Record<string, string>): Promise<Started> {
+    const [log, output] = [join(directory, `${operation}.log`), join(directory, `${operation}.out`)]
     for (const old of [log, output]) rmSync(old, { force: true })
-    const barrier = new Barrier(directory, action)
+    const barrier = new Barrier(directory, barriers[operation])
     await barrier.open()
     try {
       const program = this.#commands.startDetached(argv, output, environment(barrier.path))
       barrier.expect(program.pid)
-      return { barrier, program, failure: (exitCode) => failure(action === 'post-dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', log, output, exitCode) }
+      return { barrier, program, failure: (exitCode) => failure(operation === 'dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', log, output, exitCode) }
     } catch (error) {
       await barrier[Symbol.asyncDispose]()
       throw error
@@ -103,9 +120,9 @@ export class CriuEngine implements Engine {
     const images = join(request.directory, 'criu')
     mkdirSync(images, { mode: 0o700 })
     this.#cpu.addTo(images)
-    const started = await this.#start(request.runDirectory, 'post-dump', dumpArgv(this.#programs, request),
+    const started = await this.#start(request.runDirectory, 'dump', dumpArgv(this.#programs, request),
       (barrier) => dumpEnvironment(this.#programs, request, barrier))
-    return { pid: started.program.pid, prepared: atBarrier(started) }
+    return { pid: started.program.pid, prepared: atBarrier(started, 'post-dump') }
   }
 
   async forgetSizes(directory: string, paths: readonly string[]): Promise<void> {
@@ -115,24 +132,33 @@ export class CriuEngine implements Engine {
     await rename(changed, image)
   }
 
+  async identities(directory: string): Promise<ImageIdentity[]> {
+    const images = join(directory, 'criu')
+    const names = (await readdir(images)).filter((name) => /^core-\d+\.img$/.test(name))
+    const found: ImageIdentity[] = []
+    for (const name of names) found.push(coreIdentity(Number(/\d+/.exec(name)?.[0]), await readFile(join(images, name))))
+    return found
+  }
+
   async assertFits(directory: string): Promise<void> {
     await this.#cpu.assertFits(join(directory, 'criu'))
   }
 
   async startRestore(request: RestoreRequest): Promise<RunningRestore> {
-    const started = await this.#start(request.workDirectory, 'post-restore', restoreArgv(this.#programs, request, ownCapabilities()),
+    const started = await this.#start(request.workDirectory, 'restore', restoreArgv(this.#programs, request, ownCapabilities()),
       (barrier) => restoreEnvironment(this.#programs, request, barrier))
     const { pid } = started.program
     const timer = setTimeout(() => { signalProcess(-pid, 'SIGKILL') }, request.timeoutSeconds * 1000)
     void started.program.ended.then(() => { clearTimeout(timer) })
-    return { pid, prepared: atBarrier(started) }
+    return { pid, prepared: request.restored === undefined ? atBarrier(started, 'post-restore') : atRelease(started, request.restored) }
   }
 
-  async answerOrphan({ runDirectory, pid, action, word, ended }: OrphanedEngine): Promise<void> {
-    await using barrier = new Barrier(runDirectory, action)
+  async answerOrphan({ runDirectory, pid, operation, word, ended }: OrphanedEngine): Promise<void> {
+    await using barrier = new Barrier(runDirectory, barriers[operation])
     barrier.expect(pid)
     await barrier.open()
-    void barrier.reached.then(() => { barrier.say(word) })
+    // A commit is decided at the last barrier: what comes to an earlier one has not been looked at.
+    for (const action of barriers[operation]) void barrier.reached(action).then(() => { barrier.say(action === barriers[operation].at(-1) ? word : 'abort') })
     await ended
   }
 }

@@ -5,18 +5,18 @@ import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire'
  * images/*.proto of CRIU 4.2). What is changed is changed field by field: fields that are not known here stay as they are.
  */
 
-const commonMagic = 0x54564319
+export const commonMagic = 0x54564319
 const filesMagic = 0x56303138
-const headBytes = 8
+export const headBytes = 8
 
 /** Numbers of fields: file_entry in fdinfo.proto, reg_file_entry in regfile.proto. */
 const fileEntry = { reg: 3 }
 const regFileEntry = { name: 6, size: 8, mode: 10 }
 
-interface Field { readonly number: number; readonly type: WireType; readonly raw: Uint8Array }
+export interface Field { readonly number: number; readonly type: WireType; readonly raw: Uint8Array }
 
 /** @param message of protocol buffers @throws Error for anything else */
-function fieldsOf(message: Uint8Array): Field[] {
+export function fieldsOf(message: Uint8Array): Field[] {
   const reader = new BinaryReader(message)
   const fields: Field[] = []
   while (reader.pos < reader.len) {
@@ -29,7 +29,7 @@ function fieldsOf(message: Uint8Array): Field[] {
 }
 
 /** What a length-delimited field holds. */
-function contentOf({ raw }: Field): Uint8Array {
+export function contentOf({ raw }: Field): Uint8Array {
   const reader = new BinaryReader(raw)
   reader.tag()
   return reader.bytes()

@@ -24,6 +24,8 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 
+#include "criu_release.h"
+
 #if defined(__x86_64__)
 #define ERESTARTNOINTR 513
 #define ERESTART_RESTARTBLOCK 516
@@ -55,6 +57,7 @@ long ptrace(enum __ptrace_request request, ...)
         errno = ENOSYS;
         return -1;
     }
+    data = release_before(request, data);
     long result = real(request, pid, address, data);
 #if defined(__x86_64__)
     struct iovec *area = data;

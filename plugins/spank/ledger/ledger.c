@@ -1,5 +1,5 @@
 /*
- * stint-init ledger look|record|put|keys: the daemon's hands on what CRIU does not restore, run by root in the namespaces of a sandbox,
+ * stint-init ledger look|record|identities|put|keys: the daemon's hands on what CRIU does not restore, run by root in the namespaces of a sandbox,
  * so that processes are named as the payload names them. The payload is frozen (record), or restored and not yet running (put).
  * Lines of words; the daemon says what to do and judges the answers (daemon/core/ledger.ts).
  *
@@ -10,6 +10,9 @@
  *                                                    socket PID FD INDEX=VALUE...
  *                                                    group PID FD DOMAIN DEVICE GROUP MODE [SOURCE...]
  *                                                    timer PID FD FLAGS DUE_S DUE_NS INTERVAL_S INTERVAL_NS
+ *   identities: process PID                          node BND, mount ID TYPE POINT; before the processes
+ *                                                    identity PID TID UIDS GIDS GROUPS INH PRM EFF BND AMB NNP SECCOMP FILTERS DUMPABLE
+ *                                                    file PID SLOT DEVICE INODE UID GID MODE LINKS MOUNT PATH
  *   put:    option as above                          none
  *           affinity TID MASK                        failed affinity TID WHY
  *           socket, group, timer as in the answers   failed VERB PID FD WHAT...
@@ -177,6 +180,8 @@ static bool act(const char *mode, char *line)
         return false;
     if (strcmp(mode, "look") == 0)
         ledger_look_at_threads(pid);
+    else if (strcmp(mode, "identities") == 0)
+        ledger_print_identities(pid);
     else
         record_process(pid);
     return true;
@@ -200,7 +205,13 @@ int ledger_main(const char *mode)
     size_t size = 0;
     if (strcmp(mode, "keys") == 0 && !print_keys())
         return 1;
-    if (strcmp(mode, "keys") != 0 && strcmp(mode, "look") != 0 && strcmp(mode, "record") != 0 && strcmp(mode, "put") != 0)
+    if (strcmp(mode, "identities") == 0 && !ledger_print_mounts())
+        return 1;
+    static const char *const modes[] = {"keys", "look", "record", "identities", "put"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        known = known || strcmp(mode, modes[i]) == 0;
+    if (!known)
         return 2;
     for (ssize_t length; (length = getline(&line, &size, stdin)) > 0;) {
         if (line[length - 1] == '\n')

@@ -22,6 +22,13 @@ void ledger_record_threads(int pid);
 void ledger_put_affinity(int tid, const char *mask);
 void ledger_look_at_threads(int pid);
 
+/* ledger_identities.c: who the threads are, and what the process holds of files. */
+bool ledger_print_mounts(void);
+void ledger_print_identities(int pid);
+
+/* Calls `act` with each thread of a process. */
+void ledger_for_each_thread(int pid, void (*act)(int pid, int tid));
+
 /* `bytes` as hexadecimal digits and back; the number of bytes, or -1. */
 void ledger_print_hex(const unsigned char *bytes, size_t count);
 int ledger_read_hex(const char *text, unsigned char *bytes, size_t size);

@@ -16,7 +16,7 @@
 #define KCMP_FILES 2
 #define KCMP_FS 3
 
-static void for_each_thread(int pid, void (*act)(int pid, int tid))
+void ledger_for_each_thread(int pid, void (*act)(int pid, int tid))
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/task", pid);
@@ -43,7 +43,7 @@ static void record_thread(int pid, int tid)
 
 void ledger_record_threads(int pid)
 {
-    for_each_thread(pid, record_thread);
+    ledger_for_each_thread(pid, record_thread);
 }
 
 void ledger_put_affinity(int tid, const char *text)
@@ -66,5 +66,5 @@ static void look_at_thread(int pid, int tid)
 
 void ledger_look_at_threads(int pid)
 {
-    for_each_thread(pid, look_at_thread);
+    ledger_for_each_thread(pid, look_at_thread);
 }
