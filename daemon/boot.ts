@@ -19,6 +19,7 @@ import { servePeerApi } from './http/peer-api.ts'
 import { serveRestApi } from './http/rest-api.ts'
 import { CommandRunner } from './linux/command.ts'
 import { SandboxNetwork } from './linux/network.ts'
+import { Segment } from './linux/segment.ts'
 import { nodeName } from './linux/node-name.ts'
 import { Users } from './linux/users.ts'
 import { notifyServiceManager } from './linux/service-manager.ts'
@@ -75,7 +76,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
   const context: Context = {
-    config, log, catalogue, commands, engine, network, store, stopping,
+    config, log, catalogue, commands, engine, network, store, stopping, segment: new Segment(commands, programs, config.network.pool),
     node,
     version: versionOfStint(),
     peers, announced: new Map(), expected: new Map(),

@@ -18,6 +18,7 @@ import type { RunOptions } from './core/options.ts'
 import type { FailedSaves } from './core/save-failure.ts'
 import type { CommandRunner } from './linux/command.ts'
 import type { SandboxNetwork } from './linux/network.ts'
+import type { Segment } from './linux/segment.ts'
 import type { PayloadProcess } from './linux/payload.ts'
 import type { Users } from './linux/users.ts'
 import type { GuardLink } from './member/monitor-connection.ts'
@@ -130,6 +131,7 @@ export interface Context {
   readonly criuVersion: string
   readonly store: ImageStore
   readonly network: SandboxNetwork
+  readonly segment: Segment
   /** The daemons of other nodes. */
   readonly peers: Peers
   readonly fault: FaultHook

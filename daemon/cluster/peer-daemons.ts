@@ -1,6 +1,6 @@
 import { lookup } from 'node:dns/promises'
 import type { DrainReport, DrainedJob } from '../core/drain.ts'
-import type { CoordinatorPort, Decision, DumpReport, MemberObservation, MemberPlan, MemberPort, NodeNetworks, RelayedReply, SealReport } from '../core/member.ts'
+import type { CoordinatorPort, Decision, DumpReport, MemberObservation, MemberPlan, MemberPort, NodeNetworks, RelayedReply, SealReport, SegmentAnswer, SegmentQuestion } from '../core/member.ts'
 import type { RehearsalReport } from '../core/rehearsal.ts'
 import type { Peers } from './peers.ts'
 
@@ -77,6 +77,10 @@ export class PeerDaemons {
 
   networks(node: string, seconds: number): Promise<NodeNetworks> {
     return this.#peers.request<NodeNetworks>(node, 'GET', '/v1/peer/networks', undefined, { timeoutSeconds: seconds })
+  }
+
+  segment(node: string, question: SegmentQuestion, seconds: number): Promise<SegmentAnswer> {
+    return this.#peers.request<SegmentAnswer>(node, 'POST', '/v1/peer/segment', question, { timeoutSeconds: seconds })
   }
 
   /** Drains another node. @throws StintError the peer's, or E_PEER; the drain may go on all the same */

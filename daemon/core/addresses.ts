@@ -1,3 +1,4 @@
+import { Type, type Static } from 'typebox'
 import { StintError } from './errors.ts'
 
 /** Members that share one run's block of virtual addresses: the low bits of an address. */
@@ -9,13 +10,22 @@ const mostMembers = 2 ** memberBits - 2
 export const lowestVni = 2 ** 23
 const vnis = 2 ** 23
 
-/** The private network of a run's members; allotted at its first start, the same for life. */
-export interface RunNetwork {
-  /** VXLAN network identifier, 24 bits. */
-  readonly vni: number
+/** How packets travel from node to node: inside VXLAN's, or as they are. */
+export const encapsulations = ['vxlan', 'none'] as const
+export type Encapsulation = (typeof encapsulations)[number]
+/** `auto`: without encapsulation where that is shown to work between the nodes of a run. */
+export const encapsulationModes = ['auto', ...encapsulations] as const
+
+/** The private network of a run's members; numbers are allotted at its first start and the same for life. */
+export const RunNetwork = Type.Object({
+  /** VXLAN network identifier, 24 bits. Members' MACs have it, too. */
+  vni: Type.Integer(),
   /** The block of its members' addresses, such as 100.64.5.0/24. */
-  readonly prefix: string
-}
+  prefix: Type.String(),
+  /** In this stint, the same for all members; missing: VXLAN. */
+  encapsulation: Type.Optional(Type.Enum([...encapsulations])),
+})
+export type RunNetwork = Readonly<Static<typeof RunNetwork>>
 
 /** What other runs have on the nodes that are asked. */
 export interface TakenNetworks {

@@ -1,5 +1,5 @@
-import { isAddressPool } from './addresses.ts'
 import { StintError } from './errors.ts'
+import { encapsulationModes, isAddressPool } from './addresses.ts'
 import { rehearseModes } from './rehearsal.ts'
 import { everyForm } from './schedule.ts'
 
@@ -18,6 +18,7 @@ const bounds = {
   'a port number': (value) => isWholeNumber(value, 1, 65535),
   'a user name': (value) => typeof value === 'string' && /^[a-z_][a-z0-9_-]*$/i.test(value),
   '"hold" or "start"': (value) => value === 'hold' || value === 'start',
+  '"auto", "vxlan" or "none"': (value) => encapsulationModes.some((mode) => mode === value),
   '"never", "first" or "always"': (value) => rehearseModes.some((mode) => mode === value),
   '"never" or "asked"': (value) => value === 'never' || value === 'asked',
   'never, auto, or a number with s, m, h or d': (value) => typeof value === 'string' && everyForm.test(value),
@@ -84,7 +85,8 @@ export const settings = {
   },
   network: {
     pool: { default: '100.64.0.0/10', must: 'an aligned IPv4 prefix from /8 to /23', doc: 'virtual addresses of sandboxes; must not be in use at the site' },
-    mtu: { default: 0, must: '0 or a whole number from 1280 to 65535', doc: "of the devices in the sandbox, bytes; 0: between members what the nodes' network carries less 50, to the outside 1450" },
+    mtu: { default: 0, must: '0 or a whole number from 1280 to 65535', doc: "of the devices in the sandbox, bytes; 0: between members what the nodes' network carries, less 50 with VXLAN, to the outside 1450" },
+    encapsulation: { default: 'auto', must: '"auto", "vxlan" or "none"', doc: "how packets of jobs over several nodes travel between them. none: as they are, at the nodes' own speed, between nodes of one layer-2 segment that lets foreign IP addresses pass; vxlan: through any network; auto: none where a test between the job's nodes shows that it works" },
     vxlan_port: { default: 4789, must: 'a port number', doc: 'UDP port between nodes for the traffic of jobs over several nodes' },
   },
   deadline: {

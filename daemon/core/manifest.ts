@@ -1,5 +1,6 @@
 import { Type, type Static } from 'typebox'
 import { Value } from 'typebox/value'
+import { RunNetwork } from './addresses.ts'
 import { StintError } from './errors.ts'
 import { LaunchBook } from './launch-book.ts'
 
@@ -40,7 +41,7 @@ export const ManifestSchema = Type.Object({
   /** Nodes of the stint that made it, by member. */
   nodes: Type.Array(Type.String()),
   /** Of a run over several nodes. */
-  network: Type.Union([Type.Object({ vni: Type.Integer(), prefix: Type.String() }), Type.Null()]),
+  network: Type.Union([RunNetwork, Type.Null()]),
   /** Commands that MPI launchers have under way on other members; in the image of member 0 only. */
   launches: LaunchBook,
   node: Type.String(),

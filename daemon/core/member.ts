@@ -1,4 +1,5 @@
 import { Type, type Static } from 'typebox'
+import { RunNetwork } from './addresses.ts'
 import type { DrainedJob } from './drain.ts'
 import { LaunchBook } from './launch-book.ts'
 import type { Obstacle } from './obstacles.ts'
@@ -56,7 +57,7 @@ export const MemberPlan = Type.Object({
   hosts: Type.Array(Type.String()),
   /** Nodes of this stint, by member. */
   nodes: Type.Array(Type.String()),
-  network: Type.Object({ vni: Type.Integer(), prefix: Type.String() }),
+  network: RunNetwork,
   createdAt: Type.Number(),
   restarts: Type.Integer(),
   restoring: Type.Boolean(),
@@ -69,6 +70,20 @@ export type MemberPlan = Static<typeof MemberPlan>
 /** What sandboxes on a node have: VNIs of private networks, addresses of members. */
 export const NodeNetworks = Type.Object({ vnis: Type.Array(Type.Integer()), addresses: Type.Array(Type.String()) })
 export type NodeNetworks = Static<typeof NodeNetworks>
+
+/** A coordinator's question before a run has its network: do packets with members' addresses pass between the coordinator's node and this one? */
+export const SegmentQuestion = Type.Object({
+  /** Of the run's nodes, by member; the coordinator's is the first. */
+  addresses: Type.Array(Type.String()),
+  /** The one that is asked. */
+  member: Type.Integer({ minimum: 1 }),
+  /** Of the test packets that the coordinator has sent; those to the coordinator have it plus `member`. */
+  port: Type.Integer({ minimum: 1, maximum: 65_000 }),
+})
+export type SegmentQuestion = Static<typeof SegmentQuestion>
+/** `isOneSegment`: all other nodes are neighbours on one device of this one. */
+export const SegmentAnswer = Type.Object({ isOneSegment: Type.Boolean(), isHeard: Type.Boolean() })
+export type SegmentAnswer = Static<typeof SegmentAnswer>
 
 /**
  * A member as the coordinator sees it. Each call may throw a StintError; calls about a checkpoint come in the order below,

@@ -8,7 +8,7 @@ const table = 'netdev stint_gate'
 const opened = [`add table ${table}`, `delete table ${table}`]
 
 /** A MAC that no member has, and so no node is known for. */
-const nobody = '02:53:00:00:00:00'
+export const nobody = '02:53:00:00:00:00'
 
 /**
  * What arrives is dropped at the device. What leaves is addressed to nobody, and the device drops it in silence: the sender

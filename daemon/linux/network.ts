@@ -1,10 +1,12 @@
-import { closeSync, existsSync, fstatSync, openSync, statSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { lowestVni, memberAddress } from '../core/addresses.ts'
 import { StintError, isStintError } from '../core/errors.ts'
 import type { CommandRunner } from './command.ts'
+import { directLines, directTable, staleTables } from './direct-network.ts'
 import { Gate, memberDevice, type GateState } from './gate.ts'
-import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, pairName, peersOf, underlayMtu, vxlanLine, vxlanOverhead, vxlanSourcePorts, type MemberNetwork, type MemberPlace } from './run-network.ts'
+import { probeRules } from './segment.ts'
+import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, pairName, peersOf, segmentOf, underlayMtu, vxlanLine, vxlanOverhead, vxlanSourcePorts, type MemberNetwork, type MemberPlace } from './run-network.ts'
 
 /** The sandbox's next hop: the same link-local address on the node's end of every pair. */
 const gateway = '169.254.1.1'
@@ -40,6 +42,7 @@ export function nodeTable(pool: string, port: number): string {
     'add table ip stint',
     'delete table ip stint',
     'table ip stint {',
+    ...probeRules(pool),
     '  chain postrouting {',
     '    type nat hook postrouting priority srcnat; policy accept;',
     `    ip saddr ${pool} ip daddr != ${pool} masquerade`,
@@ -68,9 +71,9 @@ function isTaken(error: unknown): boolean {
 }
 
 /**
- * The network of sandboxes on this node: a veth pair (`eth0`) and NAT to the outside; for runs of several nodes a VXLAN
- * device (`stint0`) to the other members, with a gate. All devices vanish with the sandbox's namespace, at once when `disconnect`
- * is called.
+ * The network of sandboxes on this node: a veth pair (`eth0`) and NAT to the outside; for runs of several nodes a device `stint0`
+ * to the other members, with a gate: VXLAN (run-network.ts), or a second pair (direct-network.ts). All devices vanish with the
+ * sandbox's namespace, at once when `disconnect` is called.
  */
 export class SandboxNetwork {
   readonly #commands: CommandRunner
@@ -85,10 +88,11 @@ export class SandboxNetwork {
     this.#settings = settings
   }
 
-  /** Once per daemon start: forwarding, and one table of ours. */
+  /** Once per daemon start: forwarding, one table of ours, none of members that are gone. */
   async prepareNode(): Promise<void> {
     writeFileSync('/proc/sys/net/ipv4/ip_forward', '1')
     await this.#commands.run([this.#programs.nft, '-f', '-'], { input: nodeTable(this.#settings.pool, this.#settings.vxlanPort) })
+    await this.#removeStaleTables()
   }
 
   /**
@@ -121,20 +125,31 @@ export class SandboxNetwork {
    *   has the VNI or the address; nothing remains then
    */
   async connectMember(pid1: number, view: MemberNetwork): Promise<void> {
-    needPrivilegedPorts()
     const peers = peersOf(view)
-    const mtu = this.#settings.mtu === 0 ? memberMtu(await this.#underlayMtus(peers)) : Math.min(this.#settings.mtu, mostMtu - vxlanOverhead)
+    const { encapsulation = 'vxlan' } = view.network
+    if (encapsulation === 'vxlan') needPrivilegedPorts()
+    const routes = await this.#routes(peers)
+    const mtu = Math.min(this.#settings.mtu === 0 ? memberMtu(await this.#underlayMtus(peers, routes), encapsulation) : this.#settings.mtu, mostMtu - vxlanOverhead)
     const address = memberAddress(view.network.prefix, view.member)
-    await this.#whole(pid1, async () => {
-      await this.#batch([...this.#outsideLines(pid1, address, mtu + vxlanOverhead), vxlanLine(pid1, view, this.#settings.vxlanPort, mtu)])
+    const configure = async (): Promise<void> => {
       await this.shutGate(pid1)
       await this.#batchInside(pid1, [
         ...insideLines('eth0'), ...insideLines(memberDevice),
         `addr add ${address}${view.network.prefix.replace(/.*\//, '/')} dev ${memberDevice}`, `link set ${memberDevice} up`,
         ...neighbourLines(view, peers), 'link set eth0 up', defaultRoute(address),
       ])
-      await this.#commands.run([...this.#inside(pid1), this.#programs.bridge, '-batch', '-'], { input: forwardingLines(view, peers).join('\n') })
-    })
+    }
+    await this.#whole(pid1, encapsulation === 'vxlan'
+      ? async () => {
+          await this.#batch([...this.#outsideLines(pid1, address, mtu + vxlanOverhead), vxlanLine(pid1, view, this.#settings.vxlanPort, mtu)])
+          await configure()
+          await this.#commands.run([...this.#inside(pid1), this.#programs.bridge, '-batch', '-'], { input: forwardingLines(view, peers).join('\n') })
+        }
+      : async () => {
+          await this.#batch([...this.#outsideLines(pid1, address), ...directLines(pid1, view, nodeMac, mtu)])
+          await this.#removeStaleTables(directTable(pid1, view, peers, segmentFor(view, routes)))
+          await configure()
+        })
   }
 
   /**
@@ -212,14 +227,27 @@ export class SandboxNetwork {
     ]
   }
 
-  /** @throws StintError E_NETWORK for a peer without a route */
-  async #underlayMtus(peers: readonly MemberPlace[]): Promise<number[]> {
-    const links = await this.#commands.run([this.#programs.ip, '-json', 'link', 'show'])
-    return Promise.all(peers.map(async (peer) => {
-      const route = await this.#commands.run([this.#programs.ip, '-json', 'route', 'get', peer.nodeAddress], { expected: [0, 2] })
-      if (route.exitCode !== 0) throw new StintError('E_NETWORK', `no route to ${peer.nodeAddress} of member ${peer.member}: ${route.stderr}`)
-      return underlayMtu(peer, route.stdout, links.stdout)
+  /** `ip -json route get` of each peer. @throws StintError E_NETWORK for a peer without a route */
+  async #routes(peers: readonly MemberPlace[]): Promise<string[]> {
+    return Promise.all(peers.map(async ({ member, nodeAddress }) => {
+      const route = await this.#commands.run([this.#programs.ip, '-json', 'route', 'get', nodeAddress], { expected: [0, 2] })
+      if (route.exitCode !== 0) throw new StintError('E_NETWORK', `no route to ${nodeAddress} of member ${member}: ${route.stderr}`)
+      return route.stdout
     }))
+  }
+
+  async #underlayMtus(peers: readonly MemberPlace[], routes: readonly string[]): Promise<number[]> {
+    const links = await this.#commands.run([this.#programs.ip, '-json', 'link', 'show'])
+    return peers.map((peer, at) => underlayMtu(peer, routes[at] ?? '[]', links.stdout))
+  }
+
+  /** Of members whose sandboxes have ended. @param andThen more for nft */
+  async #removeStaleTables(andThen = ''): Promise<void> {
+    const { stdout } = await this.#commands.run([this.#programs.nft, 'list', 'tables', 'netdev'])
+    // Not /sys, which may be another namespace's.
+    const devices = new Set(Array.from(readFileSync('/proc/self/net/dev', 'utf8').matchAll(/^ *([^:]+):/gm), ([, name = '']) => name))
+    const lines = [...staleTables(stdout, devices), andThen].join('\n')
+    if (lines !== '') await this.#commands.run([this.#programs.nft, '-f', '-'], { input: lines })
   }
 
   /** Makes all of it or nothing; what a sandbox that has just ended still holds is waited for. */
@@ -269,6 +297,15 @@ function batchText(lines: Lines, before?: string): string | Promise<string> {
 /** No IPv6 address that comes by itself: MPI takes every address of a device for a way to a peer. */
 function insideLines(device: string): string[] {
   return existsSync('/proc/sys/net/ipv6') ? [`link set ${device} addrgenmode none`] : []
+}
+
+/** @throws StintError E_NETWORK where it is not so: the nodes do not agree on what is between them */
+function segmentFor({ member }: MemberNetwork, routes: readonly string[]): string {
+  const device = segmentOf(routes)
+  if (device !== undefined) return device
+  throw new StintError('E_NETWORK', `the nodes of the other members are not on one segment with member ${member}'s, and network.encapsulation is "none"`, {
+    hint: 'Set network.encapsulation = "vxlan", or "auto", in stint.toml on all nodes.',
+  })
 }
 
 function defaultRoute(address: string): string {

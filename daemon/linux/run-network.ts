@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
-import { memberAddress, memberMac, type RunNetwork } from '../core/addresses.ts'
+import { memberAddress, memberMac, type Encapsulation, type RunNetwork } from '../core/addresses.ts'
 import { StintError } from '../core/errors.ts'
 import { memberDevice } from './gate.ts'
 
@@ -42,6 +42,8 @@ export function peersOf({ member, members }: MemberNetwork): MemberPlace[] {
 interface Route {
   readonly type?: string
   readonly dev: string
+  readonly gateway?: string
+  readonly via?: unknown
   readonly metrics?: readonly { readonly mtu?: number }[]
 }
 
@@ -59,9 +61,20 @@ export function underlayMtu(peer: MemberPlace, routeJson: string, linkJson: stri
   return Math.min(device.mtu, ...(route.metrics ?? []).flatMap(({ mtu }) => mtu ?? []))
 }
 
-/** The most that fits through the VXLAN to every peer, bytes. */
-export function memberMtu(underlayMtus: readonly number[]): number {
-  return Math.min(...underlayMtus) - vxlanOverhead
+/** The most that fits to every peer, bytes. */
+export function memberMtu(underlayMtus: readonly number[], encapsulation: Encapsulation): number {
+  return Math.min(...underlayMtus) - (encapsulation === 'vxlan' ? vxlanOverhead : 0)
+}
+
+/**
+ * The one device whose segment has all peers, none of them behind a gateway.
+ * @param routesJson outputs of `ip -json route get ADDRESS`, one for each
+ * @returns undefined where there is no such device
+ */
+export function segmentOf(routesJson: readonly string[]): string | undefined {
+  const routes = routesJson.map((json) => (JSON.parse(json) as [Route])[0])
+  const devices = new Set(routes.map(({ dev, type, gateway, via }) => (type === 'local' || gateway !== undefined || via !== undefined ? undefined : dev)))
+  return devices.size === 1 ? [...devices][0] : undefined
 }
 
 /** @throws StintError E_NETWORK where users may send from the ports that ours are known by */

@@ -14,6 +14,7 @@ import { verifyClaim, type Claim } from '../member/claim.ts'
 import { abandonMember } from '../member/close.ts'
 import type { Context, Sandbox } from '../context.ts'
 import { armDeadline } from './walltime-watch.ts'
+import { encapsulationFor } from './encapsulation.ts'
 import { isMarkedSaved } from '../slurm/saved-note.ts'
 import { ownNetworks } from './own-networks.ts'
 import { isStoreLocal } from '../images/locality.ts'
@@ -69,9 +70,9 @@ async function newRun(context: Context, { claim, job, user, allocated, optionsTe
     throw new StintError('E_STORE_LOCAL', `${context.store.name} is on ${context.node} alone: a job over several nodes cannot be saved there`)
   }
   const hosts = several ? hostsOf(allocated, context.node) : [context.node]
-  const taken = await takenNetworks(context, several ? allocated : [])
+  const [taken, encapsulation] = await Promise.all([takenNetworks(context, several ? allocated : []), several ? encapsulationFor(context, hosts) : undefined])
   const { pool } = context.config.network
-  const network = several ? allotNetwork(pool, claim.jobId, taken) : undefined
+  const network = encapsulation === undefined ? undefined : { ...allotNetwork(pool, claim.jobId, taken), encapsulation }
   const prefix = network?.prefix ?? allotBlock(pool, claim.jobId, taken.addresses)
   const run: NewRun = {
     id: randomUUID(), job_id: claim.jobId, uid: job.uid, gid: claim.gid, user, options: optionsText, hostname: context.node,
@@ -115,13 +116,13 @@ async function findRun(context: Context, facts: Facts): Promise<Blueprint> {
     return newRun(context, facts)
   }
   const { manifest } = image
-  const network = manifest.network ?? undefined
+  const nodes = manifest.network === null ? [context.node] : placeMembers(manifest.nodes, facts.allocated, context.node)
+  const network = manifest.network === null ? undefined : { ...manifest.network, encapsulation: await encapsulationFor(context, nodes) }
   const run: NewRun = {
     id: manifest.run, job_id: manifest.job, uid: manifest.uid, gid: manifest.gid, user: manifest.user, options: manifest.options, hostname: manifest.hostname, address: manifest.address,
     script: manifest.script, outputs: JSON.stringify(claim.truncated), history: JSON.stringify(manifest.history), created_at: manifest.history[0]?.startedAt ?? manifest.createdAt,
     hosts: JSON.stringify(manifest.hosts), network: network === undefined ? null : JSON.stringify(network), launches: JSON.stringify(manifest.launches),
   }
-  const nodes = network === undefined ? [context.node] : placeMembers(manifest.nodes, facts.allocated, context.node)
   return blueprint(facts, { run, options: parseOptions(manifest.options), restoring: true, hosts: manifest.hosts, nodes, network })
 }
 

@@ -15,6 +15,7 @@ import { defaultOptions } from '../../daemon/core/options.ts'
 import { noFaults } from '../../daemon/core/fault-points.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { SandboxNetwork } from '../../daemon/linux/network.ts'
+import { Segment } from '../../daemon/linux/segment.ts'
 import { Users } from '../../daemon/linux/users.ts'
 import { Sbatch } from '../../daemon/slurm/sbatch.ts'
 import { Scontrol } from '../../daemon/slurm/scontrol.ts'
@@ -72,6 +73,7 @@ export function makeContext(): TestContext {
     squeue: new Squeue(commands, missing, 5),
     drain: { report: undefined },
     network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
+    segment: new Segment(commands, config.programs, config.network.pool),
     store: new PosixStore(config.store.path),
     peers, announced: new Map(), expected: new Map(), cluster: new PeerDaemons(peers, { checkpointSeconds: 5, restoreSeconds: 5 }, (node) => Promise.resolve(node)), postOffice: (...args) => new PostOffice(...args),
   }

@@ -1,6 +1,8 @@
 import { describe, expect, test } from '@jest/globals'
 import { nodeTable } from '../../daemon/linux/network.ts'
-import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, peersOf, underlayMtu, vxlanLine } from '../../daemon/linux/run-network.ts'
+import { directLines, directTable, staleTables } from '../../daemon/linux/direct-network.ts'
+import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, peersOf, segmentOf, underlayMtu, vxlanLine } from '../../daemon/linux/run-network.ts'
+import { heardPorts, probeAddresses } from '../../daemon/linux/segment.ts'
 import { said } from '../support/errors.ts'
 
 const view = {
@@ -20,12 +22,71 @@ describe('the MTU between members', () => {
     expect(underlayMtu(peer, route('eth0', { metrics: [{ advmss: 900 }] }), links)).toBe(1500)
   })
 
-  test('leaves room for VXLAN on the narrowest way', () => {
-    expect(memberMtu([9000, 1500, 2044])).toBe(1450)
+  test('is what the narrowest way takes, less 50 with VXLAN', () => {
+    expect(memberMtu([9000, 1500, 2044], 'vxlan')).toBe(1450)
+    expect(memberMtu([9000, 1500, 2044], 'none')).toBe(1500)
   })
 
   test('is asked for no peer on this node itself', async () => {
     expect(await said(() => underlayMtu(peer, route('lo', { type: 'local' }), links))).toBe('E_NETWORK: 10.0.0.3 of member 2 is an address of this node itself')
+  })
+})
+
+describe('the segment of all peers', () => {
+  test('is that of the one device they are all reached by', () => {
+    expect(segmentOf([route('ib0'), route('ib0', { metrics: [{ mtu: 1400 }] })])).toBe('ib0')
+  })
+
+  test.each([
+    ['another device', route('eth0')],
+    ['a gateway', route('ib0', { gateway: '10.0.0.254' })],
+    ['a gateway of IPv6', route('ib0', { via: { family: 'inet6', host: 'fe80::1' } })],
+    ['this node itself', route('lo', { type: 'local' })],
+  ])('is not there where one is reached by %s', (_, other) => {
+    expect(segmentOf([route('ib0'), other])).toBeUndefined()
+    expect(segmentOf([other, route('ib0')])).toBeUndefined()
+  })
+})
+
+describe('without encapsulation', () => {
+  test('a member has a pair whose other end has no address', () => {
+    expect(directLines(77, view, '02:53:00:00:00:01', 1500)).toEqual([
+      'link add sm77 mtu 1500 address 02:53:00:00:00:01 type veth peer name stint0 mtu 1500 address 02:53:80:00:05:01 netns 77',
+      'neigh add 100.64.5.2 lladdr 02:53:80:00:05:01 dev sm77 nud permanent',
+      'link set sm77 up',
+    ])
+  })
+
+  test('all rules but those for arrivals at the node drop what they do not name', () => {
+    const table = directTable(77, view, peersOf(view), 'eth0').split('\n').map((line) => line.trim())
+    expect(table.filter((line) => line.startsWith('type'))).toEqual([
+      'type filter hook ingress device "sm77" priority filter; policy drop;',
+      'type filter hook ingress device "eth0" priority filter; policy accept;',
+      'type filter hook egress device "sm77" priority filter; policy drop;',
+    ])
+    expect(table.filter((line) => /fwd|accept$/.test(line))).toEqual([
+      'ip saddr 100.64.5.2 fwd ip to ip daddr map { 100.64.5.1 : 10.0.0.1, 100.64.5.3 : 10.0.0.3 } device "eth0"',
+      'ip daddr 100.64.5.2 ip saddr { 100.64.5.1, 100.64.5.3 } fwd ip to 100.64.5.2 device "sm77"',
+      'ip daddr 100.64.5.2 ip saddr { 100.64.5.1, 100.64.5.3 } accept',
+    ])
+  })
+
+  test('tables of members whose devices are gone are removed, no others', () => {
+    const tables = ['table netdev stint_sm77', 'table netdev stint_sm78', 'table netdev stint_probe_4000', 'table ip stint'].join('\n')
+    expect(staleTables(tables, new Set(['lo', 'sm78']))).toEqual(['add table netdev stint_sm77', 'delete table netdev stint_sm77'])
+    expect(staleTables(tables, new Set(['sm77', 'sm78']))).toEqual([])
+  })
+})
+
+describe('test packets', () => {
+  test('have addresses that no member has', () => {
+    expect(probeAddresses('100.64.0.0/10')).toEqual({ source: '100.64.0.0', target: '100.64.0.255' })
+  })
+
+  test('are known by their ports, as nft 1.1 lists them', () => {
+    const set = (elements: string): string => `table ip stint {\n\tset probes {\n\t\ttype inet_service\n\t\tsize 65536\n\t\tflags dynamic,timeout\n\t\ttimeout 1m${elements}\n\t}\n}`
+    expect(heardPorts(set(''))).toEqual(new Set())
+    expect(heardPorts(set('\n\t\telements = { 20001 expires 58s980ms, 20002 timeout 1m expires 59s }'))).toEqual(new Set([20001, 20002]))
   })
 })
 
@@ -63,6 +124,7 @@ describe('a node', () => {
 
   test('guards the configured port', () => {
     expect(nodeTable('10.8.0.0/16', 4790).split('\n').filter((line) => line.includes('udp'))).toEqual([
+      '    ip saddr 10.8.0.0 ip daddr 10.8.0.255 meta l4proto udp update @probes { udp dport } drop',
       '    ip saddr 10.8.0.0/16 udp dport 4790 drop',
       '    ip saddr 10.8.0.0/16 udp dport 4790 drop',
       '    udp dport 4790 @th,96,8 >= 128 udp sport != 512-1023 drop',

@@ -6,11 +6,12 @@ import { decisionOf } from '../../run/decisions.ts'
 import { drainJob } from '../../node/drain.ts'
 import { localMember } from '../../member/member.ts'
 import { awaitMember, expectMember } from '../../node/invitations.ts'
+import { answerSegment } from '../../run/encapsulation.ts'
 import { ownNetworks } from '../../run/own-networks.ts'
 import { memberEnded } from '../../run/member-step.ts'
 import { DrainedJob } from '../../core/drain.ts'
 import { StintError } from '../../core/errors.ts'
-import { DecisionAnswer, DumpOrder, DumpReport, MemberPlan, NodeNetworks, RelayedLetter, RelayedReply, RunCut, SealReport, type MemberObservation, type MemberPort } from '../../core/member.ts'
+import { DecisionAnswer, DumpOrder, DumpReport, MemberPlan, NodeNetworks, RelayedLetter, RelayedReply, RunCut, SealReport, SegmentAnswer, SegmentQuestion, type MemberObservation, type MemberPort } from '../../core/member.ts'
 import { RehearsalReport } from '../../core/rehearsal.ts'
 import { CheckView, JobParams, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
@@ -69,6 +70,9 @@ export function addMemberRoutes(api: Api, context: Context): void {
   tells('ended', 'To the coordinator: the member has ended', Type.Object({ member: Type.Integer() }), (job, { member: ended }) => { memberEnded(context, requireSandbox(context, job), ended) })
   asks('drain', 'To the coordinator: the node of a member is being drained', Nothing, DrainedJob, async (job) => drainJob(context, requireSandbox(context, job)))
   asks('decision', 'To the coordinator: what became of a checkpoint', Type.Object({ checkpoint: Type.Integer() }), DecisionAnswer, async (job, { checkpoint }) => ({ decision: decisionOf(context, job, checkpoint) }))
+  api.post('/v1/peer/segment', {
+    schema: { operationId: 'probeSegment', summary: 'Whether packets with addresses of jobs pass between a coordinator\'s node and this one', 'x-permission': 'peer', body: SegmentQuestion, response: { 200: SegmentAnswer, ...errorResponses } },
+  }, (request) => answerSegment(context, request.body))
   api.get('/v1/peer/networks', {
     schema: { operationId: 'listNetworks', summary: 'What the sandboxes here have', 'x-permission': 'peer', response: { 200: NodeNetworks, ...errorResponses } },
   }, () => ownNetworks(context))
