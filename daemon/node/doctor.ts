@@ -5,6 +5,7 @@ import { asStintError } from '../core/errors.ts'
 import { parseCgroupMounts } from '../linux/cgroups.ts'
 import type { Context } from '../context.ts'
 import { isStoreLocal } from '../images/locality.ts'
+import { whyEncapsulated } from '../run/encapsulation.ts'
 
 /** One precondition on this node. */
 export interface Finding {
@@ -155,16 +156,36 @@ async function peerFault({ peers, stopping, version }: Context, node: string): P
   }
 }
 
-/** Jobs over several nodes need it: daemons ask each other. In a large cluster every node asks those that follow it. */
+/** Those that are up. In a large cluster not all are asked, and every node asks those that follow it. */
+async function otherNodes({ scontrol, node }: Context): Promise<string[]> {
+  const nodes = await scontrol.showNodes()
+  const self = nodes.findIndex(({ name }) => name === node)
+  return [...nodes.slice(self + 1), ...nodes.slice(0, Math.max(self, 0))].filter(({ up }) => up).map(({ name }) => name)
+}
+
+/** Jobs over several nodes need it: daemons ask each other. */
 async function checkPeers(context: Context): Promise<Finding> {
-  const nodes = await context.scontrol.showNodes()
-  const self = nodes.findIndex(({ name }) => name === context.node)
-  const others = [...nodes.slice(self + 1), ...nodes.slice(0, Math.max(self, 0))].filter(({ up }) => up)
-  if (others.length === 0) return finding('other nodes', true, nodes.length > 1 ? 'Slurm says that no other is up' : 'not needed, there is none', '')
+  const others = await otherNodes(context)
+  if (others.length === 0) return finding('other nodes', true, 'not needed: Slurm knows no other that is up', '')
   const asked = others.slice(0, maxPeers)
-  const [fault, ...more] = (await Promise.all(asked.map(async ({ name }) => peerFault(context, name)))).filter((found) => found !== undefined)
+  const [fault, ...more] = (await Promise.all(asked.map(async (node) => peerFault(context, node)))).filter((found) => found !== undefined)
   if (fault === undefined) return finding('other nodes', true, `${asked.length} of ${others.length} asked, all answer`, '')
   return finding('other nodes', false, `${fault.found}${more.length > 0 ? ` (and ${more.length} more of ${asked.length})` : ''}`, fault.remedy)
+}
+
+/** How jobs over several nodes will travel from here, and why: each other node is tried. */
+async function checkMemberNetwork(context: Context): Promise<Finding> {
+  const { encapsulation } = context.config.network
+  const subject = 'network of members'
+  if (encapsulation === 'vxlan') return finding(subject, true, 'VXLAN, as network.encapsulation says', '')
+  const others = await otherNodes(context)
+  if (others.length === 0) return finding(subject, true, 'not needed, there is no other node', '')
+  const answers = await Promise.all(others.slice(0, maxPeers).map((node) => whyEncapsulated(context, [context.node, node])))
+  const without = answers.filter((why) => why === undefined).length
+  const why = answers.find((answer) => answer !== undefined)
+  const found = `without encapsulation to ${without} of ${answers.length} nodes tried${why === undefined ? '' : `, VXLAN to the others: ${why}`}`
+  if (encapsulation === 'auto' || why === undefined) return finding(subject, true, found, '')
+  return finding(subject, false, `network.encapsulation is "none", but ${why}`, 'Set network.encapsulation to "auto" or "vxlan" on all nodes.')
 }
 
 /** Slurm's orders and this daemon's must speak of the same node. */
@@ -191,6 +212,7 @@ const checks: readonly Check[] = [
 const probes: readonly Check[] = [
   { subject: 'store rate', run: probeStore },
   { subject: 'other nodes', run: checkPeers },
+  { subject: 'network of members', run: checkMemberNetwork },
 ]
 
 /** Every precondition on this node; a check that cannot be made is a fault with its error as the finding. */

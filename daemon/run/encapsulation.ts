@@ -14,8 +14,8 @@ const ports = { first: 20_000, count: 40_000 }
 export async function answerSegment({ segment }: Context, { addresses, member, port }: SegmentQuestion): Promise<SegmentAnswer> {
   const device = await segment.device(addresses.filter((_, at) => at !== member))
   if (device === undefined) return { isOneSegment: false, isHeard: false }
-  await using _probe = await segment.probe(device, [{ address: addresses[0] ?? '', port: port + member }])
-  return { isOneSegment: true, isHeard: await segment.heard([port], probeSeconds) }
+  const isHeard = await segment.probe(device, [{ address: addresses[0] ?? '', port: port + member }], () => segment.heard([port], probeSeconds))
+  return { isOneSegment: true, isHeard }
 }
 
 /** Test packets go from this node to each other one and back. @returns what fails; undefined when all arrive */
@@ -26,13 +26,14 @@ async function examine(context: Context, nodes: readonly string[], addresses: re
   const device = await segment.device(addresses.slice(1))
   if (device === undefined) return apart(context.node)
   const port = ports.first + Math.floor(Math.random() * ports.count)
-  await using _probe = await segment.probe(device, addresses.slice(1).map((address) => ({ address, port })))
-  const answers = await Promise.all(others.map((node, at) => cluster.segment(node, { addresses: [...addresses], member: at + 1, port }, answerSeconds)))
-  const elsewhere = answers.findIndex(({ isOneSegment }) => !isOneSegment)
-  if (elsewhere !== -1) return apart(others[elsewhere] ?? '')
-  const deaf = answers.findIndex(({ isHeard }) => !isHeard)
-  if (deaf !== -1) return `packets with addresses of jobs do not arrive at ${others[deaf] ?? ''}`
-  return await segment.heard(others.map((_, at) => port + at + 1), probeSeconds) ? undefined : `packets with addresses of jobs do not arrive at ${context.node}`
+  return segment.probe(device, addresses.slice(1).map((address) => ({ address, port })), async () => {
+    const answers = await Promise.all(others.map((node, at) => cluster.segment(node, { addresses: [...addresses], member: at + 1, port }, answerSeconds)))
+    const elsewhere = answers.findIndex(({ isOneSegment }) => !isOneSegment)
+    if (elsewhere !== -1) return apart(others[elsewhere] ?? '')
+    const deaf = answers.findIndex(({ isHeard }) => !isHeard)
+    if (deaf !== -1) return `packets with addresses of jobs do not arrive at ${others[deaf] ?? ''}`
+    return await segment.heard(others.map((_, at) => port + at + 1), probeSeconds) ? undefined : `packets with addresses of jobs do not arrive at ${context.node}`
+  })
 }
 
 /** Why packets between these nodes need VXLAN; undefined where they do without. @param nodes this one first */

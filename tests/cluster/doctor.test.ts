@@ -7,6 +7,7 @@ test('stint doctor finds no fault on a node that is installed as the operations 
   const findings = JSON.parse(await on('n1', 'stint doctor --json')) as Finding[]
   expect(findings.filter((finding) => finding.verdict === 'fault')).toEqual([])
   expect(findings.find((finding) => finding.subject === 'other nodes')?.found).toBe('4 of 4 asked, all answer')
+  expect(findings.find((finding) => finding.subject === 'network of members')?.found).toBe('without encapsulation to 4 of 4 nodes tried')
   expect(findings.find((finding) => finding.subject === 'Slurm plugin')?.found).toMatch(/\/spank_stint\.so, optional$/)
 })
 
@@ -70,7 +71,7 @@ test('stint doctor asks no node that Slurm says is down, and has nothing to ask 
   await until('doctor has nobody to ask', 40, async () => {
     await on('n1', 'scontrol update nodename=n[2-5] state=down reason=test')
     finding = (JSON.parse(await on('n1', 'stint doctor --json')) as Finding[]).find(({ subject }) => subject === 'other nodes')
-    return finding?.found === 'Slurm says that no other is up'
+    return finding?.found === 'not needed: Slurm knows no other that is up'
   })
   expect(finding?.verdict).toBe('ok')
   await until('all nodes are up again', 40, async () => (await on('n1', 'sinfo --noheader --states=idle --Format=nodes')).trim() === '5')

@@ -170,18 +170,6 @@ describe.each(encapsulations)('two runs on the same two nodes, with encapsulatio
       expect((await heard(us[1], 5003, fromAll)).toSorted()).toEqual(encapsulation === 'vxlan' ? ['from-ctl', 'from-n1', 'from-n2', 'from-n3', 'from-sandbox'] : [])
     }, minute)
 
-    // Any user may name a device for a socket to send by.
-    const stray = `python3 ${fixtures}/programs/datagrams.py stray ${addressOf(ours, 1)} ${addressOf(ours, 0)} 5007`
-    const strayFromAll = async (): Promise<void> => {
-      for (const node of ['n1', 'n2', 'n3', 'ctl']) await on(node, `${stray} from-${node}`, { user: node === 'n1' ? 'bob' : 'alice' })
-      for (const sandbox of them) await on(sandbox.node, within(sandbox, `setpriv --reuid bob --clear-groups ${stray} from-sandbox-${sandbox.node}`))
-    }
-
-    test('nor a datagram sent by any device, in a member\'s name or not', async () => {
-      // On its own node it can be reached by the pair to the outside.
-      expect((await heard(us[1], 5007, strayFromAll)).toSorted()).toEqual(expect.not.arrayContaining([expect.stringMatching(/stint0|sm|named|from-(n1|n3|ctl|sandbox)/)]))
-    }, minute)
-
     test('after restarts of stintd, which leave one set of rules', async () => {
       expect(await heard(us[1], 5003, fromAll)).toEqual([])
       expect((await on('n2', 'nft list tables')).split('\n').filter((line) => !/^table netdev stint_sm\d+$/.test(line))).toEqual(['table ip stint'])
@@ -189,6 +177,52 @@ describe.each(encapsulations)('two runs on the same two nodes, with encapsulatio
       expect(await pings(us[0], addressOf(ours, 1))).toBe(true)
     }, minute)
   })
+
+  // Any user may name a device for a socket to send by; a process of the same node reaches the pair to the outside.
+  test('hear no user who sends by a device of the node or of another sandbox, in a member\'s name or not; without rules one would be heard', async () => {
+    const stray = `python3 ${fixtures}/programs/datagrams.py stray ${addressOf(ours, 1)} ${addressOf(ours, 0)} 5007`
+    const fromAll = async (): Promise<void> => {
+      await Promise.all(['n1', 'n2', 'n3', 'ctl'].map(async (node) => on(node, `${stray} from-${node}`, { user: node === 'n1' ? 'bob' : 'alice' })))
+      await Promise.all(them.map(async (sandbox) => on(sandbox.node, within(sandbox, `setpriv --reuid bob --clear-groups ${stray} from-sandbox-${sandbox.node}`))))
+    }
+    const { pid1 } = us[1]
+    expect(await heard(us[1], 5007, fromAll)).toEqual([`from-n2 by st${pid1}`])
+    if (encapsulation === 'vxlan') return
+    await on('n2', `nft flush chain netdev stint_sm${pid1} entering; nft 'add chain netdev stint_sm${pid1} entering { policy accept; }'`)
+    expect((await heard(us[1], 5007, fromAll)).toSorted()).toEqual([`from-n2 by sm${pid1}`, `from-n2 by st${pid1}`])
+  }, minute)
+})
+
+describe('with network.encapsulation = "auto"', () => {
+  /** What `stint doctor` says on n1, whose daemon remembers nothing. */
+  const told = async (): Promise<string> => {
+    await restartDaemon('n1')
+    const findings = JSON.parse((await tryOn('n1', 'stint doctor --json')).stdout) as { subject: string; found: string }[]
+    return findings.find(({ subject }) => subject === 'network of members')?.found ?? ''
+  }
+  const device = async (): Promise<string> => on('n1', 'cd /tmp; sbatch --wait --quiet --stint --nodes=2 --nodelist=n1,n2 --output=/tmp/device --wrap="ip -details link show stint0"; cat /tmp/device')
+
+  afterAll(async () => { await restartDaemon('n1') })
+
+  test('members do without where test packets pass between their nodes', async () => {
+    expect(await told()).toMatch(/^without encapsulation to (\d) of \1 nodes tried$/)
+    expect(await device()).toMatch(/mtu 1500[^]* veth /)
+  }, 2 * minute)
+
+  test('they have VXLAN where the network drops addresses that are not its own, as in clouds, whichever way', async () => {
+    for (const deaf of ['n2', 'n1']) {
+      await on(deaf, `nft 'table netdev cloud { chain arriving { type filter hook ingress device "eth0" priority -10; policy accept; ip saddr 100.64.0.0/10 drop; }; }'`)
+      expect(await told()).toMatch(deaf === 'n2' ? /^without encapsulation to \d of \d nodes tried, VXLAN to the others: packets with addresses of jobs do not arrive at n2$/ : /^without encapsulation to 0 of \d nodes tried, VXLAN to the others: packets with addresses of jobs do not arrive at n1$/)
+      expect(await device()).toMatch(/mtu 1450[^]* vxlan id /)
+      await on(deaf, 'nft delete table netdev cloud')
+    }
+  }, 4 * minute)
+
+  test('and where one of their nodes is behind a gateway', async () => {
+    await on('n2', `ip route add ${nodeAddress.n1} via ${nodeAddress.n3}`)
+    expect(await told()).toMatch(/VXLAN to the others: the other nodes are not on one segment with n2$/)
+    await on('n2', `ip route del ${nodeAddress.n1}`)
+  }, minute)
 })
 
 describe.each(encapsulations)('a gate, with encapsulation: %s', (encapsulation) => {
