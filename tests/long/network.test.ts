@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { encapsulations, lowestVni, memberAddress, memberMac, type RunNetwork } from '../../daemon/core/addresses.ts'
-import { fixtures, on, restartDaemon, tryOn, until, type Output } from '../support/cluster.ts'
+import { fixtures, move, on, restartDaemon, tryOn, until, untilRunning, type Output } from '../support/cluster.ts'
+import { buildChecker, endChecker, endless, submitChecker, untilFurther, untilStep } from '../support/mpi.ts'
 
 const minute = 60_000
 const nodes = ['n1', 'n2'] as const
@@ -217,6 +218,25 @@ describe('with network.encapsulation = "auto"', () => {
       await on(deaf, 'nft delete table netdev cloud')
     }
   }, 4 * minute)
+
+  test.each(['mpich', 'openmpi'] as const)('a job of %s goes on with VXLAN after it had none, and the other way round; every number right', async (flavour) => {
+    const kind = async (node: string, job: number): Promise<string> => on(node, `pid=$(pgrep -f '[s]tint-init guard.* job=${job} ' | head -n 1); nsenter --net=/proc/$(pgrep -P $pid | head -n 1)/ns/net ip -details link show stint0 | grep -oE ' (veth|vxlan) ' | tr -d ' '`)
+    const job = await submitChecker(flavour, { directory: await buildChecker([flavour]), nodes: 2, perNode: 1, steps: endless })
+    const first = await untilRunning(job.job)
+    await untilStep(job, 50)
+    expect(await kind(first, job.job)).toBe('veth')
+    const third = 'n3'
+    await on(third, `nft 'table netdev cloud { chain arriving { type filter hook ingress device "eth0" priority -10; policy accept; ip saddr 100.64.0.0/10 drop; }; }'`)
+    const [second = ''] = await move(job.job, first, 1)
+    expect(await kind(second, job.job)).toBe('vxlan')
+    await untilFurther(job)
+    await on(third, 'nft delete table netdev cloud')
+    for (const node of ['n1', 'n2', third]) await restartDaemon(node)
+    const [last = ''] = await move(job.job, second, 2, [second])
+    expect(await kind(last, job.job)).toBe('veth')
+    await untilFurther(job)
+    await endChecker(job, 2)
+  }, 8 * minute)
 
   test('and where one of their nodes is behind a gateway', async () => {
     await on('n2', `ip route add ${nodeAddress.n1} via ${nodeAddress.n3}`)

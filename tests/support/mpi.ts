@@ -69,10 +69,10 @@ export async function expectNothingLeft(nodes: readonly string[], job: number): 
 }
 
 /** More steps than any test waits for: such a checker goes on until it is told to end. */
-const endless = 1_000_000
+export const endless = 1_000_000
 
 /** Tells a checker to end; it must have moved `restarts` times, and every number must have been right. */
-async function endChecker({ job, directory, ranks }: MpiJob, restarts: number): Promise<void> {
+export async function endChecker({ job, directory, ranks }: MpiJob, restarts: number): Promise<void> {
   await on('ctl', `touch ${directory}/end`, { user: 'alice' })
   const fields = await untilEnded(job, 60)
   expect([fields.get('ExitCode'), fields.get('Restarts')]).toEqual(['0:0', String(restarts)])
