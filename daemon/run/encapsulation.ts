@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import type { Context } from '../context.ts'
 import type { Encapsulation } from '../core/addresses.ts'
 import { asStintError } from '../core/errors.ts'
@@ -7,6 +8,8 @@ import type { SegmentQuestion, SegmentAnswer } from '../core/member.ts'
 const probeSeconds = 1
 /** For the answer of another node: its own test is in it. */
 const answerSeconds = 4
+/** A task waits for the choice, and its plugin for five seconds. A test that takes longer goes on for the next job. */
+const chooseSeconds = 2
 /** Ports of test packets, drawn at random, so that each test is known by its own. */
 const ports = { first: 20_000, count: 40_000 }
 
@@ -50,7 +53,8 @@ export async function whyEncapsulated(context: Context, nodes: readonly string[]
 export async function encapsulationFor(context: Context, nodes: readonly string[]): Promise<Encapsulation> {
   const { encapsulation } = context.config.network
   if (encapsulation === 'vxlan' || encapsulation === 'none') return encapsulation
-  const why = await whyEncapsulated(context, nodes)
+  const late = setTimeout(chooseSeconds * 1000, `the test between them took longer than ${chooseSeconds} s`, { ref: false })
+  const why = await Promise.race([whyEncapsulated(context, nodes), late])
   if (why !== undefined) context.log.info({ nodes }, `VXLAN between nodes: ${why}`)
   return why === undefined ? 'none' : 'vxlan'
 }

@@ -186,6 +186,11 @@ export async function openSandbox(context: Context, link: GuardLink, message: Me
     facts = await learn(context, link, message)
     const plan = await findRun(context, facts)
     restoring = plan.restoring
+    if (!link.open) {
+      // Nothing is made yet. The plugin has lost patience: it asks anew, and gives up by itself if need be.
+      context.log.warn({ job: facts.claim.jobId, peer: link.peer }, 'the task is gone, or asks anew')
+      return
+    }
     const sandbox = await buildSandbox(context, link, plan, runSide(context), (id) => { memberId = id })
     sandbox.requeue = facts.job.requeue
     await begin(context, sandbox, facts, restoring)
