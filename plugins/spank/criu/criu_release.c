@@ -53,7 +53,8 @@ static int reach(const char *path, int ms)
 
 void *release_before(enum __ptrace_request request, void *data)
 {
-    if (getenv("STINT_RELEASE") == NULL)
+    const char *wanted = getenv("STINT_RELEASE");
+    if (wanted == NULL || *wanted == '\0')
         return data;
     if (request == PTRACE_SETOPTIONS) {
         caught = true;
