@@ -119,7 +119,7 @@ function threadDifferences(was: ThreadIdentity, is: Readonly<Partial<Record<Thre
   })
 }
 
-const [typeBits, specialBits] = [0o170000, 0o6000]
+const typeBits = 0o170000
 
 interface FileCheck {
   readonly says: string
@@ -129,16 +129,17 @@ interface FileCheck {
 const isKernels: FileCheck = { says: 'is no longer of the same kind', of: ({ kind }) => kind === 'kernel' }
 const typeOf: FileCheck = { says: 'is no longer of the same type', of: ({ mode }) => mode & typeBits }
 const owner: FileCheck = { says: 'has another owner', of: ({ uid }) => uid }
-/** Groups of the system's own files have other numbers on other nodes. */
-const group: FileCheck = { says: 'has another group', of: ({ uid, gid }) => (uid === 0 ? 'the system\'s' : gid) }
-const special: FileCheck = { says: 'has another set-user-id or set-group-id bit', of: ({ mode }) => mode & specialBits }
 const deviceNumber: FileCheck = { says: 'is another device', of: ({ mode, device }) => ([0o020000, 0o060000].includes(mode & typeBits) ? device.replace(/^.*:/, '') : '') }
 
-/** What must be equal, by the kind that the file was of. Not its values: a refusal must not tell of files that the user cannot see. */
+/**
+ * What must be equal, by the kind that the file was of. Groups and the other bits of the mode are for the owner to change, and files that
+ * Stint carries or puts back have the group of their place. The differences have no values: a refusal must not tell of files
+ * that the user cannot see.
+ */
 const fileKinds: Readonly<Record<FileKind, readonly FileCheck[]>> = {
   kernel: [isKernels, typeOf],
-  own: [isKernels, typeOf, owner, group, special],
-  named: [isKernels, typeOf, owner, group, special, deviceNumber],
+  own: [isKernels, typeOf, owner],
+  named: [isKernels, typeOf, owner, deviceNumber],
 }
 
 function slotName({ pid, slot, path }: HeldFile): string {
