@@ -231,6 +231,11 @@ function forgedSecurebits({ values }: ThreadIdentity, image: ImageIdentity): boo
   return ((hexadecimal(values.permitted) ?? 0n) & setpcap) === 0n && (image.securebits & ~freeSecurebits) !== 0
 }
 
+/** CRIU installs the filters of threads that have the same ones by their leader (SECCOMP_FILTER_FLAG_TSYNC), and says no mode for the others. */
+function withLeaders({ values }: ImageIdentity, leader: ImageIdentity | undefined): ImageIdentity['values'] {
+  return values.seccomp === '0' && leader?.values.seccomp !== undefined ? { ...values, seccomp: leader.values.seccomp } : values
+}
+
 /**
  * What an image says otherwise than the kernel did, in words for people. Empty when it is to be trusted.
  * @param job whose image it is: so must its first process be
@@ -246,7 +251,7 @@ export function forgedIdentities(was: Identities, images: readonly ImageIdentity
       const image = byTid.get(thread.tid)
       if (image === undefined || image.ended) return [`thread ${thread.tid} of PID ${thread.pid} is missing in the image`]
       return [
-        ...threadDifferences(thread, image.values, ~0n, 'in the image'),
+        ...threadDifferences(thread, withLeaders(image, byTid.get(thread.pid)), ~0n, 'in the image'),
         ...(forgedSecurebits(thread, image) ? [`thread ${thread.tid} of PID ${thread.pid}: securebits in the image 0x${image.securebits.toString(16)}, which it could not set`] : []),
       ]
     }),

@@ -180,6 +180,13 @@ describe('an image', () => {
     expect(judge(coreIdentity(1001, coreImage({}, { state: 6 })))).toEqual(['thread 1001 of PID 1001 is missing in the image'])
   })
 
+  test('may leave the seccomp mode of a thread to its leader, whose own counts', () => {
+    const record = { ...was, threads: was.threads.map((thread) => ({ ...thread, pid: 1000 })) }
+    const thread = coreIdentity(1001, coreImage({}, { seccomp: 0 }))
+    expect(judge(thread, record)).toEqual([])
+    expect(forgedIdentities(record, [coreIdentity(1000, coreImage({}, { seccomp: 0 })), thread], job)).toHaveLength(2)
+  })
+
   test('may say that capabilities are kept over a change of user, which needs no right', () => {
     expect(judge(coreIdentity(1001, coreImage({ 13: 0x10 })))).toEqual([])
   })
