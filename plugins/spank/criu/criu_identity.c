@@ -113,7 +113,7 @@ static bool enter(enum identity identity)
     case OWNER:
         return effective || set_effective(uid, gid);
     case PAYLOAD:
-        return enter(OWNER) && take_capabilities(0, 0);
+        return take_capabilities(0, 0);
     case FINDER:
         return take_capabilities(usual[0].effective | (usual[0].permitted & BIT(CAP_DAC_READ_SEARCH)), usual[1].effective);
     }
@@ -128,7 +128,6 @@ static bool leave(enum identity identity)
     case OWNER:
         return effective || (set_effective(0, 0) && set_file_system(uid, gid));
     case PAYLOAD:
-        return set_capabilities(usual) && leave(OWNER);
     case FINDER:
         return set_capabilities(usual);
     }

@@ -4,11 +4,11 @@
 
 #include <stdbool.h>
 
-/* For the length of one call, and none inside another but ROOT inside PAYLOAD. */
+/* For the length of one call, and none inside another but PAYLOAD inside ROOT. */
 enum identity {
     ROOT,    /* file system ids of root: next to nothing is done so (criu_paths.c has the list) */
     OWNER,   /* effective ids of the user, capabilities as they are */
-    PAYLOAD, /* the same without any capability, as if the payload made the call */
+    PAYLOAD, /* the file system ids of the user as ever, and no capability: as if the payload made the call */
     FINDER,  /* CAP_DAC_READ_SEARCH, which only a dump may have */
 };
 

@@ -186,7 +186,9 @@ static int open_own_proc(int root, const char *path, int flags)
     int fd = -1;
     if (is_proc(task)) {
         identity_enter(ROOT);
+        identity_enter(PAYLOAD);
         fd = open_with(task, path + length, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+        identity_leave(PAYLOAD);
         identity_leave(ROOT);
     }
     (void)syscall(SYS_close, task);
@@ -221,14 +223,14 @@ static int open_for_payload(int directory, const char *path, int flags, mode_t m
 {
     identity_enter(PAYLOAD);
     int fd = open_once(directory, path, flags | O_LARGEFILE, mode);
-    if (fd < 0 && errno == EACCES && (flags & (O_CREAT | O_PATH)) == 0) {
+    bool closed = fd < 0 && errno == EACCES && (flags & (O_CREAT | O_PATH)) == 0;
+    if (closed)
         fd = open_own_file(directory, path, flags);
-        if (fd < 0 && *path != '/')
-            fd = open_own_proc(directory, path, flags);
-        if (fd < 0)
-            errno = EACCES;
-    }
     identity_leave(PAYLOAD);
+    if (closed && fd < 0 && *path != '/')
+        fd = open_own_proc(directory, path, flags);
+    if (closed && fd < 0)
+        errno = EACCES;
     return fd;
 }
 
