@@ -7,9 +7,9 @@ const floods = '/opt/stint/tests/fixtures/floods'
 export type Flood = 'idle' | 'status' | 'images' | 'doctor' | 'unknown' | 'pipelined' | 'hung-up'
 export const restFloods: readonly Flood[] = ['idle', 'status', 'images', 'doctor', 'unknown', 'pipelined', 'hung-up']
 
-/** Floods a node for some seconds; what was let through, by what was answered. */
+/** Floods a node for some seconds, without taking the processor from the jobs, which is Slurm's to share out; what was let through, by what was answered. */
 export async function flood(node: string, kind: Flood, seconds: number): Promise<Record<string, number>> {
-  const { stdout, stderr } = await tryOn(node, `timeout ${seconds + 30} python3 ${floods}/flood.py ${kind} ${seconds}`, { user: 'alice' })
+  const { stdout, stderr } = await tryOn(node, `timeout ${seconds + 30} nice -n 19 python3 ${floods}/flood.py ${kind} ${seconds}`, { user: 'alice' })
   if (stdout === '') throw new Error(`flood ${kind}: ${stderr}`)
   return JSON.parse(stdout) as Record<string, number>
 }
@@ -23,7 +23,7 @@ export async function probe(node: string, seconds: number): Promise<Delays> {
 
 /** Descriptors that the daemon of a node has open. */
 export async function descriptorsOf(node: string): Promise<number> {
-  return Number(await on(node, "ls /proc/$(pgrep -o -f '[b]in/stintd')/fd | wc -l"))
+  return Number(await on(node, "ls /proc/$(pgrep -o -f '[d]aemon/main.ts')/fd | wc -l"))
 }
 
 export interface BobsJob { readonly job: number; readonly directory: string; readonly openedAfter: number }
