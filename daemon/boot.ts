@@ -13,6 +13,7 @@ import { watchWaiting } from './node/waiting.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
 import { PeerDaemons } from './cluster/peer-daemons.ts'
 import { Peers, peerSettings } from './cluster/peers.ts'
+import { Budgets } from './core/budgets.ts'
 import type { Config } from './core/config.ts'
 import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
 import { servePeerApi } from './http/peer-api.ts'
@@ -64,7 +65,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const log = pino({ level: process.env['STINT_LOG_LEVEL'] ?? 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime })
   await using stack = new AsyncDisposableStack()
   mkdirSync(join(config.paths.run_dir, 'sandboxes'), { recursive: true, mode: 0o755 })
-  const catalogue = stack.use(new Catalogue(join(config.paths.state_dir, 'catalogue.sqlite'), join(import.meta.dirname, '..', 'migrations')))
+  const catalogue = stack.use(new Catalogue(join(config.paths.state_dir, 'catalogue.sqlite'), join(import.meta.dirname, '..', 'migrations'), config.limits.events_per_run))
   const commands = new CommandRunner(log)
   const { programs } = config
   const cpu = new CpuRecord(commands, programs.criu, join(config.paths.state_dir, 'cpu'))
@@ -89,6 +90,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
     drain: { report: undefined },
     criuVersion: await engine.version(),
     fault: faultHook(log),
+    budgets: new Budgets(config.limits),
     sandboxes: new Map(), closing: new Set(),
   }
   // Without the record images of this node are taken to fit everywhere.

@@ -7,6 +7,7 @@ import type { Run } from './catalogue/runs.ts'
 import type { PeerDaemons } from './cluster/peer-daemons.ts'
 import type { Peers } from './cluster/peers.ts'
 import type { RunNetwork } from './core/addresses.ts'
+import type { Budgets } from './core/budgets.ts'
 import type { Config } from './core/config.ts'
 import type { Objects, Prediction } from './core/deadline.ts'
 import type { DrainReport } from './core/drain.ts'
@@ -95,6 +96,13 @@ export interface Sandbox {
   readonly others: Map<number, Promise<MemberPort>>
   /** The coordinator's: what is on record, once it was read. Only run/launches.ts sets it. */
   launches?: LaunchBook
+  /** Its length as it was last written, and since when it has been full, milliseconds since 1970. Only run/launches.ts sets them. */
+  launchBytes?: number
+  launchesFullSince?: number
+  /** The doorbell is being answered. Only run/monitor-messages.ts sets it. */
+  ringing?: boolean
+  /** slurmctld is being asked why a SIGTERM came. Only run/monitor-messages.ts sets it. */
+  termLook?: Promise<'preemption' | 'walltime' | undefined>
   /** Why then: what it rests on. Missing before the first look. */
   plan?: { readonly prediction: Prediction; readonly besideSeconds: number }
   /** Kinds of obstacles: of the last look, and those the job's owner was told of; only member/preflight.ts sets it. */
@@ -135,6 +143,8 @@ export interface Context {
   /** The daemons of other nodes. */
   readonly peers: Peers
   readonly fault: FaultHook
+  /** What each user may ask of this daemon. */
+  readonly budgets: Budgets
   /** Of the drain under way, or the last one; only node/drain.ts sets it. */
   readonly drain: { report: DrainReport | undefined }
   /** By job id. */

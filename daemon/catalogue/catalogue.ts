@@ -14,13 +14,14 @@ export class Catalogue implements Disposable {
   readonly throughput: Throughput
   readonly #db: ReturnType<typeof openDatabase>
 
-  constructor(path: string, migrationsDirectory: string) {
+  /** @param eventsPerRun older ones are forgotten */
+  constructor(path: string, migrationsDirectory: string, eventsPerRun = 1000) {
     this.#db = openDatabase(path, migrationsDirectory)
     this.runs = new Runs(this.#db)
     this.members = new Members(this.#db)
     this.checkpoints = new Checkpoints(this.#db)
     this.images = new Images(this.#db)
-    this.events = new Events(this.#db)
+    this.events = new Events(this.#db, eventsPerRun)
     this.throughput = new Throughput(this.#db)
   }
 

@@ -30,16 +30,22 @@ export interface EventRow {
   readonly detail: Readonly<Record<string, unknown>>
 }
 
-/** What happened to a run, for people: append only. */
+/** Of a text in an event so many characters are kept. */
+const textLength = 4000
+
+/** What happened to a run, for people: append only, but the oldest of very many go. */
 export class Events {
   readonly #db: Connection
+  readonly #perRun: number
 
-  constructor(db: Connection) {
+  constructor(db: Connection, perRun: number) {
     this.#db = db
+    this.#perRun = perRun
   }
 
   add(runId: string, at: number, kind: string, detail: Readonly<Record<string, unknown>>): void {
-    this.#db.prepare('INSERT INTO events (run_id, at, kind, detail) VALUES (?, ?, ?, ?)').run(runId, at, kind, JSON.stringify(detail))
+    this.#db.prepare('INSERT INTO events (run_id, at, kind, detail) VALUES (?, ?, ?, ?)').run(runId, at, kind, JSON.stringify(detail, (_, value: unknown) => (typeof value === 'string' ? value.slice(0, textLength) : value)))
+    this.#db.prepare('DELETE FROM events WHERE run_id = @runId AND id <= (SELECT id FROM events WHERE run_id = @runId ORDER BY id DESC LIMIT 1 OFFSET @perRun)').run({ runId, perRun: this.#perRun })
   }
 
   ofRun(runId: string): EventRow[] {

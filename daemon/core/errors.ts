@@ -24,6 +24,7 @@ export const errorKinds = {
   E_SUSPENDED: { http: 409, exit: 4, retryable: true, hint: 'Resume the job first (scontrol resume JOB): its processes are stopped, and so is what would save them.' },
   E_NOT_RUNNING: { http: 409, exit: 4, retryable: true, hint: 'The job must be running; see `stint status JOB`.' },
   E_BUSY: { http: 409, exit: 4, retryable: true, hint: 'Another checkpoint or restore of this job is under way; try again when it is done.' },
+  E_OVER_BUDGET: { http: 429, exit: 75, retryable: true, hint: 'Wait a moment, then ask again and less often. The limits are for each user on each node; your admin sets them ([limits] of /etc/stint/stint.toml).' },
   E_DAEMON_ABSENT: { http: 503, exit: 69, retryable: true, hint: 'stintd does not answer on this node; ask your admin to look at `systemctl status stintd`.' },
   E_STOPPING: { http: 503, exit: 69, retryable: true, hint: 'The job is left as it stands, and the next stintd goes on with it; ask again when it runs.' },
   E_NOT_VERIFIED: { http: 403, exit: 77, retryable: false, hint: "What was claimed does not agree with the kernel's view of the process; see stintd's log." },

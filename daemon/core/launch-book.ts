@@ -50,6 +50,16 @@ export const emptyBook: LaunchBook = { nextId: 1, nextSeq: 1, launches: [], orde
 
 const emptyStream = { offset: 0, data: '' }
 
+/** Bytes, as they are on record, of what nobody has fetched yet: commands and output. */
+export function unfetchedBytes(book: LaunchBook): number {
+  return book.orders.reduce((sum, { body }) => sum + body.length, 0) + book.launches.reduce((sum, { stdout, stderr }) => sum + stdout.data.length + stderr.data.length, 0)
+}
+
+/** Commands that have not ended. */
+export function runningCount(book: LaunchBook): number {
+  return book.launches.filter(({ status }) => status === null).length
+}
+
 /**
  * A new command, or the one this agent has sent already: it asks again when the answer was lost.
  * @returns the book and the launch's id
@@ -140,10 +150,13 @@ function concat(a: Uint8Array, b: Uint8Array): Uint8Array {
   return whole
 }
 
+/** What fits on the stack as arguments of one call. */
+const charactersAtOnce = 8192
+
 function toBase64(bytes: Uint8Array): string {
-  let text = ''
-  for (const byte of bytes) text += String.fromCharCode(byte)
-  return btoa(text)
+  const parts: string[] = []
+  for (let at = 0; at < bytes.length; at += charactersAtOnce) parts.push(String.fromCharCode(...bytes.subarray(at, at + charactersAtOnce)))
+  return btoa(parts.join(''))
 }
 
 function fromBase64(text: string): Uint8Array {

@@ -7,7 +7,7 @@ export type BlockerKind =
 /** What stands in the way of a checkpoint, in words for the job's owner. */
 export interface Obstacle {
   readonly kind:
-    | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'lease'
+    | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'script-limit' | 'lease'
     | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'landlock' | 'no-requeue' | 'not-running' | 'overlong-path'
     | BlockerKind
   readonly message: string

@@ -6,12 +6,13 @@ import { addMemberRoutes } from './routes/members.ts'
 import { addForwardedRoutes } from './routes/runs.ts'
 import { peerPermissions } from './schemas.ts'
 import type { Api } from './api.ts'
-import { callerUid, makeApi, serve } from './server.ts'
+import { callerUid } from './caller.ts'
+import { makeApi, serve } from './server.ts'
 
 /** The API for the daemons of other nodes, which come over SSH (cluster/peers.ts), with all its routes. */
 export async function makePeerApi(context: Context): Promise<Api> {
   const about = "What daemons of a cluster ask of each other: stintd's peer socket, reached over SSH. No interface for others; it changes with every version."
-  return makeApi(context, { title: 'Stint, between daemons', about, permissions: peerPermissions }, (api) => {
+  return makeApi(context, 'root', { title: 'Stint, between daemons', about, permissions: peerPermissions }, (api) => {
     // Besides the socket's mode: what is asked here is done to anybody's job.
     api.addHook('onRequest', (request, _reply, done) => {
       done(callerUid(request) === 0 ? undefined : new StintError('E_FORBIDDEN', 'only root may ask here', { hint: 'Use `stint`, or the REST socket.' }))

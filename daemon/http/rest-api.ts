@@ -6,11 +6,12 @@ import { addReclaimRoutes } from './routes/reclaim.ts'
 import { addRunRoutes } from './routes/runs.ts'
 import { permissions } from './schemas.ts'
 import type { Api } from './api.ts'
+import { admitConnections } from './admission.ts'
 import { makeApi, serve } from './server.ts'
 
 /** The REST API for the users of this node, with all its routes. */
 export async function makeRestApi(context: Context): Promise<Api> {
-  return makeApi(context, { title: 'Stint', about: 'REST API of stintd on its Unix socket.', permissions }, (api) => {
+  return makeApi(context, 'users', { title: 'Stint', about: 'REST API of stintd on its Unix socket.', permissions }, (api) => {
     addRunRoutes(api, context)
     addImageRoutes(api, context)
     addReclaimRoutes(api, context)
@@ -21,5 +22,7 @@ export async function makeRestApi(context: Context): Promise<Api> {
 
 /** Every local user may connect; the kernel tells who it is. */
 export async function serveRestApi(context: Context): Promise<AsyncDisposable> {
-  return serve(await makeRestApi(context), context.config.paths.socket, 0o666)
+  const api = await makeRestApi(context)
+  admitConnections(context, api.server)
+  return serve(api, context.config.paths.socket, 0o666)
 }

@@ -5,15 +5,11 @@ import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import type { Context } from '../context.ts'
 import { errorKinds, asStintError, isStintError, StintError } from '../core/errors.ts'
 import { listenAt } from '../linux/unix-socket.ts'
-import { peerCredentials } from '../linux/peer.ts'
+import { addRequestBudgets, idleLookMilliseconds } from './admission.ts'
 import type { Api } from './api.ts'
+import { callerUid } from './caller.ts'
 import { addOpenapi, type Description } from './openapi.ts'
 import { validatorCompiler } from './validation.ts'
-
-/** The kernel's word on who asks. */
-export function callerUid(request: FastifyRequest): number {
-  return peerCredentials(request.raw.socket).uid
-}
 
 /** @throws StintError E_FORBIDDEN unless the caller owns it or is root */
 export function assertMayAct(request: FastifyRequest, ownerUid: number): void {
@@ -31,10 +27,16 @@ function bodyOf(error: StintError): { code: string; message: string; hint: strin
 
 /** What is no HTTP never becomes a request; it gets the same answer as a bad one. */
 function refuseNoHttp(cause: Error, socket: Socket): void {
-  if (!socket.writable) return
+  if (!socket.writable) {
+    socket.destroy()
+    return
+  }
   const body = JSON.stringify(bodyOf(new StintError('E_BAD_REQUEST', cause.message)))
-  socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+  socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => { socket.destroy() })
 }
+
+/** Who comes: anybody, within their budget, or root alone. */
+export type Audience = 'users' | 'root'
 
 /** What all APIs of the daemon share: the log, strict validation, answers to what is no HTTP. */
 function makeServer(context: Context): Api {
@@ -44,7 +46,7 @@ function makeServer(context: Context): Api {
     bodyLimit: 64 * 1024,
     exposeHeadRoutes: false,
     clientErrorHandler: (error, socket) => { refuseNoHttp(error, socket) },
-    serverFactory: (handler) => createServer(handler),
+    serverFactory: (handler) => createServer({ connectionsCheckingInterval: idleLookMilliseconds }, handler),
   }).withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(validatorCompiler)
 }
 
@@ -66,11 +68,21 @@ function uidIfKnown(request: FastifyRequest): number | undefined {
   }
 }
 
-function addErrorHandling(api: Api): void {
+/** Of what a user wrote so much goes into the log. */
+const loggedBytes = 200
+
+function logRefusal(context: Context, request: FastifyRequest, error: StintError, cause: unknown): void {
+  const uid = uidIfKnown(request)
+  const line = context.budgets.log.line(uid ?? -1, performance.now())
+  if (line === undefined) return
+  if (error.code === 'E_INTERNAL') request.log.error({ err: cause, ...line }, 'request failed')
+  else request.log.info({ code: error.code, reason: error.message.slice(0, loggedBytes), method: request.method, url: request.url.slice(0, loggedBytes), uid, ...line }, 'request refused')
+}
+
+function addErrorHandling(api: Api, context: Context): void {
   api.setErrorHandler((cause, request, reply) => {
     const error = !isStintError(cause) && isBadRequest(cause) ? new StintError('E_BAD_REQUEST', String((cause as { message?: unknown }).message)) : asStintError(cause)
-    if (error.code === 'E_INTERNAL') request.log.error({ err: cause }, 'request failed')
-    else request.log.info({ code: error.code, reason: error.message, method: request.method, url: request.url, uid: uidIfKnown(request) }, 'request refused')
+    logRefusal(context, request, error, cause)
     answer(reply, error)
   })
   api.setNotFoundHandler((request, reply) => {
@@ -82,9 +94,10 @@ function addErrorHandling(api: Api): void {
  * An API of the daemon, not listening: every route of `addRoutes` is described and validated, every refusal is coded. The
  * routes touch the context when they are called, not before.
  */
-export async function makeApi(context: Context, description: Description, addRoutes: (api: Api) => void): Promise<Api> {
+export async function makeApi(context: Context, audience: Audience, description: Description, addRoutes: (api: Api) => void): Promise<Api> {
   const api = makeServer(context)
-  addErrorHandling(api)
+  addErrorHandling(api, context)
+  if (audience === 'users') addRequestBudgets(api, context)
   await addOpenapi(api, description)
   addRoutes(api)
   await api.ready()

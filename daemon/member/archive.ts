@@ -3,8 +3,10 @@ import { dirname, join } from 'node:path'
 import { carriedTrees } from '../core/file-places.ts'
 import { StintError, asStintError, systemCode } from '../core/errors.ts'
 import type { Obstacle } from '../core/obstacles.ts'
+import { copyBounded } from '../linux/bounded-copy.ts'
 import { overlongBelow } from '../linux/payload.ts'
 import type { Context, Sandbox } from '../context.ts'
+import { scriptLimit } from './job-script.ts'
 import { sandboxDirectory } from '../context.ts'
 
 const treeName = 'tree.tar'
@@ -105,7 +107,7 @@ export async function carryOut(context: Context, sandbox: Sandbox, directory: st
   }
   else writeFileSync(join(directory, treeName), emptyArchive, { mode: 0o600 })
   if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => Buffer.from(path.slice(1))), await asUserOutOfReach(context, sandbox))
-  if (sandbox.run.script !== '') writeFileSync(join(directory, scriptName), readFileSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`), { mode: 0o600 })
+  if (sandbox.run.script !== '') await copyBounded(`/proc/${sandbox.pid1}/root${sandbox.run.script}`, join(directory, scriptName), 0o600, scriptLimit(context))
 }
 
 /** Fills the private trees of a fresh sandbox. @param cgroups whose memory they are */
@@ -118,17 +120,17 @@ export async function carryIn(context: Context, sandbox: Sandbox, directory: str
   await unpackTree(context, sandbox, directory, cgroups)
   // In place: slurmstepd has the job's output files open.
   if (existsSync(join(directory, carriedName))) await unpack(context, sandbox, join(directory, carriedName), '--overwrite', cgroups)
-  if (sandbox.run.script !== '' && !existsSync(sandbox.run.script)) placeScript(context, sandbox, join(directory, scriptName))
+  if (sandbox.run.script !== '' && !existsSync(sandbox.run.script)) await placeScript(context, sandbox, join(directory, scriptName))
 }
 
 /** The job script's path has the first node's name in it; bash has it open. Made as slurmd made it, for this sandbox's life. */
-function placeScript(context: Context, sandbox: Sandbox, source: string): void {
+async function placeScript(context: Context, sandbox: Sandbox, source: string): Promise<void> {
   const missing: string[] = []
   for (let at = dirname(sandbox.run.script); !existsSync(at); at = dirname(at)) missing.push(at)
   const created = [sandbox.run.script, ...missing]
   writeFileSync(join(sandboxDirectory(context, sandbox.run.job_id), createdName), JSON.stringify(created))
   for (const directory of missing.toReversed()) mkdirSync(directory, { mode: 0o755 })
-  writeFileSync(sandbox.run.script, readFileSync(source), { flag: 'wx', mode: 0o700 })
+  await copyBounded(source, sandbox.run.script, 0o700, scriptLimit(context))
   chmodSync(sandbox.run.script, 0o700)
   chownSync(sandbox.run.script, sandbox.run.uid, sandbox.run.gid)
 }

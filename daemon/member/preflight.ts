@@ -13,6 +13,7 @@ import { namespaceOf } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { lookForBlockers } from './blockers.ts'
 import { treeObstacles } from './archive.ts'
+import { scriptObstacles } from './job-script.ts'
 import { type Context, type Sandbox, rootPid } from '../context.ts'
 import { ledgerObstacles, tellKeys } from './ledger.ts'
 import { fileRules } from '../images/locality.ts'
@@ -132,7 +133,7 @@ export async function observe(context: Context, sandbox: Sandbox): Promise<Membe
     predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt), tcpLosses(context, sandbox, processes),
     ledgerObstacles(context, sandbox, processes), lookForBlockers(context, sandbox, processes), tellKeys(context, sandbox),
   ])
-  return { obstacles: [...obstacles, ...blockers, ...ofTrees, ...losses.obstacles, ...ofLedger], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
+  return { obstacles: [...obstacles, ...scriptObstacles(context, sandbox), ...blockers, ...ofTrees, ...losses.obstacles, ...ofLedger], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
 /**

@@ -1,6 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
+import type { Budgets } from '../core/budgets.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { decodeLine, encodeLine, maxLineBytes, numberWord, type Message } from '../core/wire.ts'
 import { peerCredentials } from '../linux/peer.ts'
@@ -20,7 +21,7 @@ export interface Reply {
 
 /** Of a launch: the environment is the longest part of it. */
 const maxBodyBytes = 2 ** 20
-/** Agents and launchers ask for milliseconds; whoever takes longer is cut off. */
+/** Agents and launchers write for milliseconds; whoever takes longer is cut off. */
 const letterSeconds = 5
 /** How long a checkpoint waits for open letters: opening a member may take so long. */
 const drainSeconds = 15
@@ -35,13 +36,16 @@ export class PostOffice implements AsyncDisposable {
   readonly #pidOf: (nodePid: number) => number
   readonly #answer: (pid: number, letter: Letter) => Promise<Reply | undefined>
   readonly #open = new Set<Socket>()
+  readonly #budgets: Budgets
   #listening: AsyncDisposable | undefined
 
   /**
    * @param pidOf the caller's PID as the sandbox counts; throws when it is no process of the job in this sandbox
    * @param answer undefined closes without a word: the caller asks again
+   * @param budgets whoever is over them is closed without a word, too
    */
-  constructor(path: string, log: Logger, pidOf: (nodePid: number) => number, answer: (pid: number, letter: Letter) => Promise<Reply | undefined>) {
+  constructor(path: string, log: Logger, pidOf: (nodePid: number) => number, answer: (pid: number, letter: Letter) => Promise<Reply | undefined>, budgets: Budgets) {
+    this.#budgets = budgets
     this.#path = path
     this.#log = log
     this.#pidOf = pidOf
@@ -58,15 +62,36 @@ export class PostOffice implements AsyncDisposable {
       this.#open.add(socket)
       socket.on('error', () => { socket.destroy() })
       socket.on('close', () => { this.#open.delete(socket) })
-      this.#serve(socket).catch((error: unknown) => {
-        this.#log.info({ err: asStintError(error) }, 'letter refused')
-        socket.destroy()
-      })
+      this.#admit(socket)
     })
   }
 
-  async #serve(socket: Socket): Promise<void> {
-    const pid = this.#pidOf(peerCredentials(socket).pid)
+  #admit(socket: Socket): void {
+    let uid = -1 // It has hung up.
+    try {
+      const caller = peerCredentials(socket)
+      uid = caller.uid
+      const place = this.#budgets.letters.take(uid)
+      if (place === undefined) {
+        socket.destroy()
+        return
+      }
+      socket.once('close', () => { place[Symbol.dispose]() })
+      if (!this.#budgets.letterRate.take(uid, performance.now())) socket.destroy()
+      else this.#serve(socket, caller.pid).catch((error: unknown) => { this.#refuse(socket, uid, error) })
+    } catch (error) {
+      this.#refuse(socket, uid, error)
+    }
+  }
+
+  #refuse(socket: Socket, uid: number, error: unknown): void {
+    socket.destroy()
+    const line = this.#budgets.log.line(uid, performance.now())
+    if (line !== undefined) this.#log.info({ err: asStintError(error), uid, ...line }, 'letter refused')
+  }
+
+  async #serve(socket: Socket, nodePid: number): Promise<void> {
+    const pid = this.#pidOf(nodePid)
     const reply = await this.#answer(pid, await receive(socket))
     if (reply === undefined) socket.destroy()
     else socket.end(encodeReply(reply))
@@ -98,26 +123,41 @@ function encodeReply({ verb, words = {}, body }: Reply): Buffer {
   return Buffer.concat([Buffer.from(line), body ?? Buffer.alloc(0)])
 }
 
-/** Reads one letter. @throws StintError E_BAD_REQUEST when it is none, too long, or does not come to its end */
+/** The line of a letter with what came after it in the same chunk; undefined while it is not there as a whole. @throws StintError E_BAD_REQUEST */
+function lineOf(received: Buffer): { message: Message; rest: Buffer } | undefined {
+  const at = received.indexOf('\n')
+  if (at < 0 && received.length < maxLineBytes) return undefined
+  const message = at < 0 || at >= maxLineBytes ? undefined : decodeLine(received.subarray(0, at).toString())
+  if (message === undefined) throw new StintError('E_BAD_REQUEST', 'what came is no letter')
+  return { message, rest: received.subarray(at + 1) }
+}
+
+/**
+ * Reads one letter; each byte of it is copied once, in however small pieces it comes.
+ * @throws StintError E_BAD_REQUEST when it is none, too long, or does not come to its end within `letterSeconds`
+ */
 async function receive(socket: Socket): Promise<Letter> {
-  socket.setTimeout(letterSeconds * 1000, () => { socket.destroy() })
-  let received = Buffer.alloc(0)
+  const timer = setTimeout(() => { socket.destroy() }, letterSeconds * 1000)
+  socket.once('close', () => { clearTimeout(timer) })
+  let head = Buffer.alloc(0)
   let message: Message | undefined
-  let wanted = 0
+  let body = Buffer.alloc(0)
+  let filled = 0
   for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    received = Buffer.concat([received, chunk])
+    let rest = chunk
     if (message === undefined) {
-      const at = received.indexOf('\n')
-      if (at < 0 && received.length < maxLineBytes) continue
-      message = at < 0 ? undefined : decodeLine(received.subarray(0, at).toString())
-      if (message === undefined) break
-      wanted = numberWord(message, 'bytes') ?? 0
-      received = received.subarray(at + 1)
+      head = Buffer.concat([head, chunk])
+      const line = lineOf(head)
+      if (line === undefined) continue
+      ;({ message, rest } = line)
+      const wanted = numberWord(message, 'bytes') ?? 0
+      if (wanted > maxBodyBytes) break
+      body = Buffer.alloc(wanted)
     }
-    if (wanted > maxBodyBytes) break
-    if (received.length >= wanted) {
-      socket.setTimeout(0)
-      return { message, body: received.subarray(0, wanted) }
+    filled += rest.copy(body, filled)
+    if (filled === body.length) {
+      clearTimeout(timer)
+      return { message, body }
     }
   }
   throw new StintError('E_BAD_REQUEST', 'what came is no letter')

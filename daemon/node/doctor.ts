@@ -1,4 +1,5 @@
-import { accessSync, closeSync, constants, fdatasyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs'
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { open, rm } from 'node:fs/promises'
 import { release } from 'node:os'
 import { dirname, join } from 'node:path'
 import { asStintError } from '../core/errors.ts'
@@ -126,17 +127,17 @@ function checkStore(context: Context): Finding {
 }
 
 /** How fast: a probe file written and flushed. */
-function probeStore(context: Context): Finding {
+async function probeStore(context: Context): Promise<Finding> {
   const path = join(context.config.store.path, `.probe-${context.node}`)
   const chunk = Buffer.alloc(4 * 2 ** 20, 0x5a)
   const started = performance.now()
-  const fd = openSync(path, 'w', 0o600)
+  const file = await open(path, 'w', 0o600)
   try {
-    for (let written = 0; written < probeBytes; written += chunk.length) writeSync(fd, chunk)
-    fdatasyncSync(fd)
+    for (let written = 0; written < probeBytes; written += chunk.length) await file.write(chunk)
+    await file.datasync()
   } finally {
-    closeSync(fd)
-    rmSync(path, { force: true })
+    await file.close()
+    await rm(path, { force: true })
   }
   const rate = probeBytes / ((performance.now() - started) / 1000)
   const assumed = context.config.deadline.assumed_mb_per_second * 1e6
@@ -227,4 +228,28 @@ export async function examine(context: Context, options: { readonly probe: boole
     }
   }
   return findings
+}
+
+/**
+ * What users are told: one look for all who ask meanwhile, and for some time after it. Its programs take a second or so, and
+ * everybody may ask for it.
+ */
+export class SharedExamination {
+  readonly #context: Context
+  #last: { readonly at: number; readonly findings: Promise<Finding[]> } | undefined
+
+  constructor(context: Context) {
+    this.#context = context
+  }
+
+  async findings(): Promise<Finding[]> {
+    const freshMilliseconds = this.#context.config.limits.doctor_seconds * 1000
+    if (this.#last === undefined || performance.now() - this.#last.at >= freshMilliseconds) {
+      const findings = examine(this.#context, { probe: false })
+      const look = { at: Infinity, findings } // Nobody begins another before it is done.
+      this.#last = look
+      void findings.finally(() => { look.at = performance.now() }).catch(() => undefined)
+    }
+    return this.#last.findings
+  }
 }

@@ -4,7 +4,7 @@ import type { RelayedLetter, RelayedReply } from '../core/member.ts'
 import { decodeLine, encodeLine, numberWord, word, type Message } from '../core/wire.ts'
 import type { Letter, Reply } from '../member/relay.ts'
 import { type Context, type Sandbox, scriptPid } from '../context.ts'
-import { launchBook, wakeAgent, wakeLauncher, writeBook } from './launches.ts'
+import { assertLaunchable, isFull, launchBook, wakeAgent, wakeLauncher, writeBook } from './launches.ts'
 import { requireMember } from './member-step.ts'
 import { assertNotStopping } from '../stopping.ts'
 
@@ -22,6 +22,10 @@ function need(message: Message, key: string): number {
   return value
 }
 
+function isTaken(context: Context, sandbox: Sandbox, sender: Sender, { message }: Letter): boolean {
+  return launchBook(context, sandbox).launches.some((l) => l.once === word(message, 'once') && l.agentMember === sender.member && l.agentPid === sender.pid)
+}
+
 async function launch(context: Context, sandbox: Sandbox, sender: Sender, letter: Letter): Promise<Reply | undefined> {
   const host = word(letter.message, 'host') ?? ''
   const member = sandbox.hosts.indexOf(host.split('.')[0] ?? '')
@@ -29,6 +33,12 @@ async function launch(context: Context, sandbox: Sandbox, sender: Sender, letter
   if (member === 0) return { verb: 'refused', words: { message: `${host} is the host of the job script itself; MPI launchers start ranks there without a remote shell` } }
   if (sandbox.busy) return undefined
   try {
+    // A launch that was taken already is answered whatever the book has become since.
+    if (!isTaken(context, sandbox, sender, letter)) {
+      const full = isFull(context, sandbox, letter.body.length)
+      assertLaunchable(context, sandbox)
+      if (full) return undefined
+    }
     await requireMember(context, sandbox, member)
   } catch (error) {
     assertNotStopping(context, error) // Without an answer it is asked again.
@@ -65,7 +75,8 @@ function giveWork(context: Context, sandbox: Sandbox, sender: Sender, { message 
   return order.kind === 'start' ? { verb: 'start', words, body: orderBody(order) } : { verb: 'signal', words: { ...words, number: order.number } }
 }
 
-function takeOutput(context: Context, sandbox: Sandbox, { message, body }: Letter): Reply {
+function takeOutput(context: Context, sandbox: Sandbox, { message, body }: Letter): Reply | undefined {
+  if (isFull(context, sandbox, body.length)) return undefined // The launcher keeps it, and the command waits in its write.
   const id = need(message, 'id')
   const book = addOutput(launchBook(context, sandbox), id, need(message, 'stream') === 2 ? 'stderr' : 'stdout', need(message, 'offset'), body)
   writeBook(context, sandbox, book)
@@ -88,6 +99,8 @@ function takeEnd(context: Context, sandbox: Sandbox, { message }: Letter): Reply
 export async function answerLetter(context: Context, sandbox: Sandbox, sender: Sender, letter: Letter): Promise<Reply | undefined> {
   const { verb } = letter.message
   const isLauncher = sender.member !== 0 && sender.pid === scriptPid
+  // Whatever changes the book writes it anew.
+  if (!context.budgets.launchBytes.take(sandbox.run.uid, performance.now(), (sandbox.launchBytes ?? 0) + letter.body.length)) return undefined
   if (verb === 'launch') return launch(context, sandbox, sender, letter)
   if (isLauncher && verb === 'work') return giveWork(context, sandbox, sender, letter)
   if (['news', 'signal', 'output', 'ended'].includes(verb) && !knows(context, sandbox, letter)) return { verb: 'unknown' }

@@ -1,5 +1,5 @@
-import { loseMember, type Launch, type LaunchBook } from '../core/launch-book.ts'
-import { asStintError } from '../core/errors.ts'
+import { loseMember, runningCount, unfetchedBytes, type Launch, type LaunchBook } from '../core/launch-book.ts'
+import { StintError, asStintError } from '../core/errors.ts'
 import { type Context, type Sandbox, scriptPid } from '../context.ts'
 import { membersOf } from './members.ts'
 
@@ -16,8 +16,42 @@ export function launchBook(context: Context, sandbox: Sandbox): LaunchBook {
  */
 export function writeBook(context: Context, sandbox: Sandbox, book: LaunchBook): void {
   if (book === sandbox.launches) return
-  context.catalogue.withoutFlush(() => { context.catalogue.runs.setLaunches(sandbox.run.id, JSON.stringify(book)) })
+  const text = JSON.stringify(book)
+  context.catalogue.withoutFlush(() => { context.catalogue.runs.setLaunches(sandbox.run.id, text) })
   sandbox.launches = book
+  sandbox.launchBytes = text.length
+}
+
+/** A launcher that fetches nothing for so long is stopped, or has gone: what is sent to it is refused. */
+const stalledMilliseconds = 10_000
+
+/**
+ * Whether the book takes no more bytes: what comes on top waits, as a pipe has it.
+ * @param more bytes that are about to be added
+ */
+export function isFull(context: Context, sandbox: Sandbox, more: number): boolean {
+  const room = context.config.limits.launch_book_mb * 1e6
+  const kept = unfetchedBytes(launchBook(context, sandbox))
+  // One that is larger than all the room still goes into an empty book.
+  if (kept === 0 || kept + more * 4 / 3 <= room) {
+    delete sandbox.launchesFullSince
+    return false
+  }
+  sandbox.launchesFullSince ??= performance.now()
+  return true
+}
+
+/** @throws StintError E_OVER_BUDGET when the run has too many commands under way, or its launchers have fetched nothing for some time */
+export function assertLaunchable(context: Context, sandbox: Sandbox): void {
+  const { launches_per_run: most, launch_book_mb: room } = context.config.limits
+  if (runningCount(launchBook(context, sandbox)) >= most) {
+    throw new StintError('E_OVER_BUDGET', `${most} commands of this job's MPI launchers are under way already (limits.launches_per_run)`, { hint: 'Wait until some have ended.' })
+  }
+  const { launchesFullSince: since } = sandbox
+  if (since === undefined || performance.now() - since < stalledMilliseconds) return
+  throw new StintError('E_OVER_BUDGET', `${room} MB of commands and output of this job wait to be fetched (limits.launch_book_mb)`, {
+    hint: "Look for stopped processes of the job: what starts its commands on the other nodes, or what reads their output.",
+  })
 }
 
 /** Tells a process that there is something for it. A wake that is lost is made up for by its own asking after a while. */

@@ -1,7 +1,10 @@
+import { assertCheckpointsLeft } from '../core/budgets.ts'
 import { endingOf, type Ending } from '../core/ending.ts'
+import { asStintError } from '../core/errors.ts'
 import { numberWord, word, type Message } from '../core/wire.ts'
 import { closeSandbox } from '../member/close.ts'
 import type { Context, Sandbox } from '../context.ts'
+import { tellFailure } from './failed-save.ts'
 import { restoreAgain } from './restore.ts'
 import { saveBeforeEnd } from './save.ts'
 import { answerEarlyEnd } from './probation.ts'
@@ -16,17 +19,38 @@ const SIGUSR1 = 10
  */
 const savedAt: Partial<Record<Ending, 'preemption' | 'walltime'>> = { preempted: 'preemption', requeued: 'preemption', timeout: 'walltime' }
 
-/** Asks Slurm once. */
+/** Asks Slurm once, also for signals that come meanwhile: a user may send them faster than slurmctld answers. */
 async function triggerOfTerm(context: Context, sandbox: Sandbox): Promise<'preemption' | 'walltime' | undefined> {
+  sandbox.termLook ??= askForTrigger(context, sandbox).finally(() => { delete sandbox.termLook })
+  return sandbox.termLook
+}
+
+async function askForTrigger(context: Context, sandbox: Sandbox): Promise<'preemption' | 'walltime' | undefined> {
   const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
   return job === undefined ? undefined : savedAt[endingOf(job, sandbox.restarts)]
 }
 
-function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'signal' | 'preemption' | 'walltime', otherwise: () => void): void {
+function saveInBackground(context: Context, sandbox: Sandbox, trigger: 'preemption' | 'walltime', otherwise: () => void): void {
   void saveBeforeEnd(context, sandbox, trigger).catch((error: unknown) => {
     context.log.warn({ err: error, job: sandbox.run.job_id }, `checkpoint by ${trigger} did not succeed`)
     if (!context.stopping.aborted) otherwise() // The next daemon saves it.
   })
+}
+
+/** A doorbell that is rung while it is answered, or more often than an hour has checkpoints, changes nothing. */
+function ringDoorbell(context: Context, sandbox: Sandbox): void {
+  const { uid, job_id: job } = sandbox.run
+  if (sandbox.ringing === true) return
+  try {
+    assertCheckpointsLeft(context.budgets, context.config.limits, uid, performance.now())
+  } catch (error) {
+    tellFailure(context, sandbox, 'signal', asStintError(error))
+    return
+  }
+  sandbox.ringing = true
+  void saveBeforeEnd(context, sandbox, 'signal').catch((error: unknown) => {
+    context.log.warn({ err: error, job }, 'checkpoint by signal did not succeed')
+  }).finally(() => { sandbox.ringing = false })
 }
 
 /** Whether the run is being saved to end here, or has been: no signal may reach it any more. */
@@ -42,7 +66,7 @@ function isEnding(context: Context, sandbox: Sandbox): boolean {
  */
 export async function answerSignalOf(context: Context, sandbox: Sandbox, number: number, later: () => void = () => undefined): Promise<boolean> {
   if (number === SIGUSR1 && sandbox.options.signal === 'doorbell') {
-    saveInBackground(context, sandbox, 'signal', () => undefined)
+    ringDoorbell(context, sandbox)
     return false
   }
   const trigger = number === SIGTERM ? await triggerOfTerm(context, sandbox) : undefined

@@ -18,5 +18,5 @@ function sandboxPid(sandbox: Sandbox, nodePid: number): number {
 /** The post office of a member of a run over several nodes; shut as yet. */
 export function makePostOffice(context: Context, sandbox: Sandbox): PostOffice {
   return context.postOffice(relayPath(context, sandbox.run.job_id), context.log, (nodePid) => sandboxPid(sandbox, nodePid), async (pid, letter) =>
-    sandbox.coordinator === undefined ? answerLetter(context, sandbox, { member: sandbox.member, pid }, letter) : relayLetter(context, sandbox, pid, letter))
+    sandbox.coordinator === undefined ? answerLetter(context, sandbox, { member: sandbox.member, pid }, letter) : relayLetter(context, sandbox, pid, letter), context.budgets)
 }

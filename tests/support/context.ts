@@ -9,6 +9,7 @@ import { PostOffice } from '../../daemon/member/relay.ts'
 import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
 import type { NewRun } from '../../daemon/catalogue/runs.ts'
 import { Peers, peerSettings } from '../../daemon/cluster/peers.ts'
+import { Budgets } from '../../daemon/core/budgets.ts'
 import { resolveConfig } from '../../daemon/core/config.ts'
 import type { Manifest } from '../../daemon/core/manifest.ts'
 import { defaultOptions } from '../../daemon/core/options.ts'
@@ -65,7 +66,7 @@ export function makeContext(): TestContext {
   const stopping = new AbortController()
   const peers = new Peers(peerSettings(config), log)
   const context: Context = {
-    config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, sandboxes: new Map(), closing: new Set(), stopping: stopping.signal,
+    config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, budgets: new Budgets(config.limits), sandboxes: new Map(), closing: new Set(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, config.programs, 5),
     users: new Users(commands, '/usr/bin/getent'),
     sbatch: new Sbatch(commands, config.programs, 5),

@@ -4,7 +4,7 @@ import { DrainReport } from '../../core/drain.ts'
 import { StintError } from '../../core/errors.ts'
 import { DrainQuery, DrainRequest, PeerDrainRequest, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid } from '../server.ts'
+import { callerUid } from '../caller.ts'
 import type { FastifyRequest } from 'fastify'
 
 function assertRoot(request: FastifyRequest): void {

@@ -3,7 +3,7 @@ import type { StoredImage } from '../../../plugins/stores/store.ts'
 import type { Context } from '../../context.ts'
 import { ImageView, ImagesQuery, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid } from '../server.ts'
+import { callerUid } from '../caller.ts'
 import { imageView } from '../views.ts'
 
 function othersOf({ manifest }: StoredImage, images: readonly StoredImage[]): StoredImage[] {
@@ -12,6 +12,7 @@ function othersOf({ manifest }: StoredImage, images: readonly StoredImage[]): St
 
 export function addImageRoutes(api: Api, context: Context): void {
   api.get('/v1/images', {
+    config: { cost: 5 },
     schema: {
       operationId: 'listImages', summary: 'Sealed checkpoints in the store, newest first; sizes over all members', 'x-permission': 'own',
       querystring: ImagesQuery, response: { 200: Type.Array(ImageView), ...errorResponses },

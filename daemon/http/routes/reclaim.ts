@@ -3,7 +3,7 @@ import type { Context } from '../../context.ts'
 import { reclaim } from '../../images/prune.ts'
 import { ReclaimRequest, ReclaimView, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid } from '../server.ts'
+import { callerUid } from '../caller.ts'
 
 export function addReclaimRoutes(api: Api, context: Context): void {
   api.post('/v1/reclaim', {

@@ -3,10 +3,12 @@ import type { Context, Sandbox } from '../../context.ts'
 import { check } from '../../run/check.ts'
 import { saveNow } from '../../run/save.ts'
 import type { Run } from '../../catalogue/runs.ts'
+import { assertCheckpointsLeft, withRequestPlace } from '../../core/budgets.ts'
 import { StintError } from '../../core/errors.ts'
 import { CheckView, CheckpointOnBehalf, CheckpointRequest, CheckpointView, JobParams, OnBehalf, RunView, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { assertMayAct, assertUserMayAct, callerUid } from '../server.ts'
+import { callerUid } from '../caller.ts'
+import { assertMayAct, assertUserMayAct } from '../server.ts'
 import { checkpointViews, runView } from '../views.ts'
 
 /** @throws StintError E_NO_SUCH_JOB */
@@ -42,6 +44,7 @@ async function checkHere(context: Context, job: number, uid: number): Promise<Ch
 
 async function checkpointHere(context: Context, job: number, uid: number, keepRunning: boolean): Promise<CheckpointView> {
   const sandbox = requireOwn(context, job, uid)
+  assertCheckpointsLeft(context.budgets, context.config.limits, uid, performance.now())
   const { number } = await saveNow(context, sandbox, { trigger: 'request', keepRunning })
   const view = checkpointViews(context, sandbox.run.id).find((v) => v.number === number)
   if (view === undefined) throw new StintError('E_INTERNAL', `checkpoint ${number} is not in the catalogue`)
@@ -50,6 +53,7 @@ async function checkpointHere(context: Context, job: number, uid: number, keepRu
 
 export function addRunRoutes(api: Api, context: Context): void {
   api.get('/v1/runs', {
+    config: { cost: 5 },
     schema: {
       operationId: 'listRuns', summary: 'Runs on this node, newest first', 'x-permission': 'own',
       response: { 200: Type.Array(RunView), ...errorResponses },
@@ -71,6 +75,7 @@ export function addRunRoutes(api: Api, context: Context): void {
   })
 
   api.get('/v1/runs/:job/check', {
+    config: { cost: 5 },
     schema: {
       operationId: 'checkRun', summary: 'Whether a running job can be saved, and what that would cost', 'x-permission': 'owner',
       params: JobParams, response: { 200: CheckView, ...errorResponses },
@@ -99,9 +104,9 @@ export function addRunRoutes(api: Api, context: Context): void {
 export function addForwardedRoutes(api: Api, context: Context): void {
   api.post('/v1/peer/jobs/:job/check', {
     schema: { operationId: 'checkRunFor', summary: 'Whether a running job can be saved, for a user of another node', 'x-permission': 'peer', params: JobParams, body: OnBehalf, response: { 200: CheckView, ...errorResponses } },
-  }, async (request) => checkHere(context, request.params.job, request.body.uid))
+  }, async (request) => withRequestPlace(context.budgets, context.config.limits, request.body.uid, async () => checkHere(context, request.params.job, request.body.uid)))
 
   api.post('/v1/peer/jobs/:job/checkpoints', {
     schema: { operationId: 'checkpointRunFor', summary: 'Save a running job now, for a user of another node', 'x-permission': 'peer', params: JobParams, body: CheckpointOnBehalf, response: { 200: CheckpointView, ...errorResponses } },
-  }, async (request) => checkpointHere(context, request.params.job, request.body.uid, request.body.keepRunning))
+  }, async (request) => withRequestPlace(context.budgets, context.config.limits, request.body.uid, async () => checkpointHere(context, request.params.job, request.body.uid, request.body.keepRunning)))
 }
