@@ -36,6 +36,15 @@ function refuseNoHttp(cause: Error, socket: Socket): void {
   socket.end(`HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
 }
 
+/** Fastify's own refusals (no JSON, too large, wrong media type) carry the status 4xx. */
+function isBadRequest(cause: unknown): boolean {
+  return typeof cause === 'object' && cause !== null && 'statusCode' in cause && typeof cause.statusCode === 'number' && cause.statusCode >= 400 && cause.statusCode < 500
+}
+
+function answer(reply: FastifyReply, error: StintError): void {
+  void reply.status(errorKinds[error.code].http).send(bodyOf(error))
+}
+
 /** What all APIs of the daemon share: the log, strict validation, answers to what is no HTTP. */
 function makeServer(context: Context): Api {
   return Fastify({
@@ -44,17 +53,10 @@ function makeServer(context: Context): Api {
     bodyLimit: 64 * 1024,
     exposeHeadRoutes: false,
     clientErrorHandler: (error, socket) => { refuseNoHttp(error, socket) },
+    // What its router refuses before there is a route, such as a path that is not to be decoded.
+    frameworkErrors: (error, _request, reply) => { answer(reply, new StintError('E_BAD_REQUEST', error.message)) },
     serverFactory: (handler) => createServer(handler),
   }).withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(validatorCompiler)
-}
-
-/** Fastify's own refusals (no JSON, too large, wrong media type) carry the status 4xx. */
-function isBadRequest(cause: unknown): boolean {
-  return typeof cause === 'object' && cause !== null && 'statusCode' in cause && typeof cause.statusCode === 'number' && cause.statusCode >= 400 && cause.statusCode < 500
-}
-
-function answer(reply: FastifyReply, error: StintError): void {
-  void reply.status(errorKinds[error.code].http).send(bodyOf(error))
 }
 
 /** For the log: a caller that has hung up is nobody. */

@@ -2,15 +2,10 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { StintError, asStintError } from '../core/errors.ts'
-import { decodeLine, encodeLine, maxLineBytes, numberWord, type Message } from '../core/wire.ts'
+import { encodeLine } from '../core/wire.ts'
 import { peerCredentials } from '../linux/peer.ts'
 import { listenAt } from '../linux/unix-socket.ts'
-
-/** A line with the bytes that follow it. */
-export interface Letter {
-  readonly message: Message
-  readonly body: Buffer
-}
+import { LetterReader, type Letter } from './letter-reader.ts'
 
 export interface Reply {
   readonly verb: string
@@ -18,8 +13,6 @@ export interface Reply {
   readonly body?: Uint8Array
 }
 
-/** Of a launch: the environment is the longest part of it. */
-const maxBodyBytes = 2 ** 20
 /** Agents and launchers ask for milliseconds; whoever takes longer is cut off. */
 const letterSeconds = 5
 /** How long a checkpoint waits for open letters: opening a member may take so long. */
@@ -101,24 +94,12 @@ function encodeReply({ verb, words = {}, body }: Reply): Buffer {
 /** Reads one letter. @throws StintError E_BAD_REQUEST when it is none, too long, or does not come to its end */
 async function receive(socket: Socket): Promise<Letter> {
   socket.setTimeout(letterSeconds * 1000, () => { socket.destroy() })
-  let received = Buffer.alloc(0)
-  let message: Message | undefined
-  let wanted = 0
+  const reader = new LetterReader()
   for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    received = Buffer.concat([received, chunk])
-    if (message === undefined) {
-      const at = received.indexOf('\n')
-      if (at < 0 && received.length < maxLineBytes) continue
-      message = at < 0 ? undefined : decodeLine(received.subarray(0, at).toString())
-      if (message === undefined) break
-      wanted = numberWord(message, 'bytes') ?? 0
-      received = received.subarray(at + 1)
-    }
-    if (wanted > maxBodyBytes) break
-    if (received.length >= wanted) {
-      socket.setTimeout(0)
-      return { message, body: received.subarray(0, wanted) }
-    }
+    const letter = reader.take(chunk)
+    if (letter === undefined) continue
+    socket.setTimeout(0)
+    return letter
   }
   throw new StintError('E_BAD_REQUEST', 'what came is no letter')
 }
