@@ -10,7 +10,7 @@ import { parseCpuList, parseCpuMask, parseLedger, readFailures, readRecord, thre
 import { LineReader } from '../../daemon/core/line-reader.ts'
 import { parseManifest } from '../../daemon/core/manifest.ts'
 import { parseOptions } from '../../daemon/core/options.ts'
-import { isExcluded, parseRollback } from '../../daemon/core/rollback.ts'
+import { parseRollback } from '../../daemon/core/rollback.ts'
 import { optionsLike } from '../../daemon/core/sbatch-options.ts'
 import { parseFindings } from '../../daemon/core/tcp-losses.ts'
 import { decodeLine, encodeLine, maxLineBytes, numberWord } from '../../daemon/core/wire.ts'
@@ -288,7 +288,6 @@ export const targets: readonly Target[] = [
   target('letter', fc.record({ text: texts(linesOf('letters.txt')), sizes: cuts }), checkLetter),
   target('launch-book', fc.array(fc.tuple(fc.nat(7), fc.oneof(fc.nat(6), number), number, fc.uint8Array({ maxLength: 40 })), { maxLength: 25 }), checkBook),
   target('options', texts(linesOf('options.txt')), checkOptions),
-  target('patterns', fc.record({ path: texts(['/shared/home/alice/run/data.log', '/a/b/c']), patterns: texts(['*.log:/scratch/**:a?b', '/**/*a**b*']) }), ({ path, patterns }) => { isExcluded(path, patterns) }),
   target('sbatch-options', texts([recorded('job-lines.txt'), ...filesOf('scontrol', '.txt')]), checkSbatch),
   target('scontrol-json', documents(jobJsons), (text) => { checkJob(refusedWith(['E_SLURM'], () => parseJobJson(text, jobIds(text)))) }),
   target('scontrol-text', texts([recorded('job-places.txt'), ...filesOf('scontrol', '.txt')]), checkJobText),
