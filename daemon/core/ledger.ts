@@ -92,13 +92,16 @@ export function parseLedger(text: string): Ledger {
   throw new StintError('E_IMAGE_DAMAGED', 'the ledger lacks fields or is of another version')
 }
 
-/** A list as in /proc/PID/status: `0-3,8`. */
+/** More than any kernel counts (CONFIG_NR_CPUS is 8192 at most). */
+const mostCpus = 65_536
+
+/** A list as in /proc/PID/status: `0-3,8`. What is none of a kernel's is left out. */
 export function parseCpuList(text: string): number[] {
   return text.split(',').flatMap((part) => {
     const match = /^(\d+)(?:-(\d+))?$/.exec(part.trim())
     if (match === null) return []
-    const from = Number(match[1])
-    return Array.from({ length: Number(match[2] ?? from) - from + 1 }, (_, at) => from + at)
+    const [from, to] = [Number(match[1]), Number(match[2] ?? match[1])]
+    return to < mostCpus ? Array.from({ length: Math.max(0, to - from + 1) }, (_, at) => from + at) : []
   })
 }
 
@@ -149,14 +152,14 @@ export function answersOf(stdout: string): string[] {
 
 /** What `ledger record` answered. @param stepCpus CPUs of the step now */
 export function readRecord(stdout: string, stepCpus: readonly number[]): Ledger {
-  const masks = new Map<string, { pid: number; tid: number }[]>()
+  const threads: { readonly mask: string; readonly pid: number; readonly tid: number }[] = []
   const ledger: Ledger = { version: 1, stepCpus: [...stepCpus], affinities: [], sockets: [], groups: [], timers: [] }
   for (const line of answersOf(stdout)) {
     const [verb, ...words] = line.split(' ')
     const [pid, second] = words.map(Number)
     if (verb === 'group') ledger.groups.push(words.join(' '))
     else if (verb === 'timer') ledger.timers.push(words.join(' '))
-    else if (verb === 'thread') masks.set(words[2] ?? '', [...(masks.get(words[2] ?? '') ?? []), { pid: pid ?? 0, tid: second ?? 0 }])
+    else if (verb === 'thread') threads.push({ mask: words[2] ?? '', pid: pid ?? 0, tid: second ?? 0 })
     else if (verb === 'socket') {
       const options = words.slice(2).flatMap((word) => {
         const [index, value] = word.split('=')
@@ -166,7 +169,7 @@ export function readRecord(stdout: string, stepCpus: readonly number[]): Ledger 
       ledger.sockets.push({ pid: pid ?? 0, fd: second ?? 0, options: Object.fromEntries(options) })
     }
   }
-  ledger.affinities = [...masks].map(([mask, threads]) => ({ cpus: parseCpuMask(mask), threads }))
+  ledger.affinities = [...Map.groupBy(threads, ({ mask }) => mask)].map(([mask, same]) => ({ cpus: parseCpuMask(mask), threads: same.map(({ pid, tid }) => ({ pid, tid })) }))
   return ledger
 }
 

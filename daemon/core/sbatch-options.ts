@@ -16,7 +16,7 @@ export function optionsLike(text: string): string[] {
     return none.has(value) ? [] : [`${option}=${value}`]
   })
   const output = (field: string, option: string): string[] => {
-    const path = new RegExp(`^\\s*${field}=(/.*)$`, 'm').exec(text)?.[1]
+    const path = new RegExp(`^[ \\t]*${field}=(/.*)$`, 'm').exec(text)?.[1]
     return path === undefined ? [] : [`${option}=${path.replaceAll('%', '%%')}`]
   }
   return [...options, ...output('StdOut', '--output'), ...output('StdErr', '--error'), '--open-mode=append']

@@ -38,6 +38,15 @@ function refuseNoHttp(cause: Error, socket: Socket): void {
 /** Who comes: anybody, within their budget, or root alone. */
 export type Audience = 'users' | 'root'
 
+/** Fastify's own refusals (no JSON, too large, wrong media type) carry the status 4xx. */
+function isBadRequest(cause: unknown): boolean {
+  return typeof cause === 'object' && cause !== null && 'statusCode' in cause && typeof cause.statusCode === 'number' && cause.statusCode >= 400 && cause.statusCode < 500
+}
+
+function answer(reply: FastifyReply, error: StintError): void {
+  void reply.status(errorKinds[error.code].http).send(bodyOf(error))
+}
+
 /** What all APIs of the daemon share: the log, strict validation, answers to what is no HTTP. */
 function makeServer(context: Context): Api {
   return Fastify({
@@ -47,16 +56,9 @@ function makeServer(context: Context): Api {
     exposeHeadRoutes: false,
     clientErrorHandler: (error, socket) => { refuseNoHttp(error, socket) },
     serverFactory: (handler) => createServer({ connectionsCheckingInterval: idleLookMilliseconds }, handler),
+    // What its router refuses before there is a route, such as a path that is not to be decoded.
+    frameworkErrors: (error, _request, reply) => { answer(reply, new StintError('E_BAD_REQUEST', error.message)) },
   }).withTypeProvider<TypeBoxTypeProvider>().setValidatorCompiler(validatorCompiler)
-}
-
-/** Fastify's own refusals (no JSON, too large, wrong media type) carry the status 4xx. */
-function isBadRequest(cause: unknown): boolean {
-  return typeof cause === 'object' && cause !== null && 'statusCode' in cause && typeof cause.statusCode === 'number' && cause.statusCode >= 400 && cause.statusCode < 500
-}
-
-function answer(reply: FastifyReply, error: StintError): void {
-  void reply.status(errorKinds[error.code].http).send(bodyOf(error))
 }
 
 /** For the log: a caller that has hung up is nobody. */

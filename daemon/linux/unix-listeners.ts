@@ -22,10 +22,10 @@ interface UnixSocket {
 
 /** A line of `ss --unix --all --no-header`: type, state, queues, address with inode, peer's address with inode. An address may hold blanks. */
 function parseLine(line: string): UnixSocket | undefined {
-  const match = /^\S+\s+(\S+)\s+(\d+)\s+(\d+)\s+(.+?)\s+(\d+)\s+\S+\s+(\d+)\s*$/.exec(line)
-  if (match === null) return undefined
-  const [, state = '', receive, send, address = '', inode = '', peer = ''] = match
-  return { state, receiveQueue: Number(receive), sendQueue: Number(send), address, inode, peer }
+  const [, state = '', receive = '', send = '', ...rest] = line.trimEnd().split(/ +/)
+  const [inode = '', , peer = ''] = rest.slice(-3)
+  if (rest.length < 4 || ![receive, send, inode, peer].every((number) => /^\d+$/.test(number))) return undefined
+  return { state, receiveQueue: Number(receive), sendQueue: Number(send), address: rest.slice(0, -3).join(' '), inode, peer }
 }
 
 /** Listeners with connections to accept, where a client that has no peer yet has sent something. */

@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net'
 import type { Logger } from 'pino'
 import { StintError } from '../core/errors.ts'
-import { decodeLine, encodeLine, maxLineBytes, type Message } from '../core/wire.ts'
+import { LineReader } from '../core/line-reader.ts'
+import { decodeLine, encodeLine, type Message } from '../core/wire.ts'
 import { peerCredentials, type PeerCredentials } from '../linux/peer.ts'
 
 /** One guard's (or task process's) connection: lines out, lines in, and waiting for a certain line. */
@@ -13,14 +14,13 @@ export class GuardLink {
   readonly #socket: Socket
   readonly #log: Logger
   readonly #waiting = new Map<string, (message: Message | undefined) => void>()
-  #text = ''
+  readonly #lines = new LineReader()
 
   constructor(socket: Socket, log: Logger) {
     this.#socket = socket
     this.#log = log
     this.peer = peerCredentials(socket)
-    socket.setEncoding('utf8')
-    socket.on('data', (chunk: string) => { this.#take(chunk) })
+    socket.on('data', (chunk: Buffer) => { this.#take(chunk) })
     socket.on('error', (error) => { log.debug({ err: error }, 'guard connection') })
     socket.on('close', () => {
       for (const resolve of this.#waiting.values()) resolve(undefined)
@@ -33,31 +33,22 @@ export class GuardLink {
     return !this.#socket.destroyed && this.#socket.writable
   }
 
-  #take(chunk: string): void {
-    this.#text += chunk
-    for (let at = this.#text.indexOf('\n'); at >= 0; at = this.#text.indexOf('\n')) {
-      const line = this.#text.slice(0, at)
-      this.#text = this.#text.slice(at + 1)
-      if (Buffer.byteLength(line) >= maxLineBytes) {
-        this.#refuse()
-        return
-      }
-      const message = decodeLine(line)
-      if (message === undefined) continue
-      this.#log.debug({ line, pid: this.peer.pid }, 'from guard')
-      const waiter = this.#waiting.get(message.verb)
-      this.#waiting.delete(message.verb)
-      if (waiter === undefined) this.onMessage?.(message)
-      else waiter(message)
-    }
-    if (Buffer.byteLength(this.#text) >= maxLineBytes) this.#refuse()
+  /** Whoever writes overlong lines does not speak the protocol. */
+  #take(chunk: Buffer): void {
+    for (const { text } of this.#lines.lines(chunk)) this.#hear(text)
+    if (!this.#lines.isOverlong) return
+    this.#log.warn({ peer: this.peer }, 'line too long')
+    this.#socket.destroy()
   }
 
-  /** Whoever writes overlong lines does not speak the protocol. */
-  #refuse(): void {
-    this.#log.warn({ peer: this.peer }, 'line too long')
-    this.#text = ''
-    this.#socket.destroy()
+  #hear(line: string): void {
+    const message = decodeLine(line)
+    if (message === undefined) return
+    this.#log.debug({ line, pid: this.peer.pid }, 'from guard')
+    const waiter = this.#waiting.get(message.verb)
+    this.#waiting.delete(message.verb)
+    if (waiter === undefined) this.onMessage?.(message)
+    else waiter(message)
   }
 
   send(verb: string, words: Parameters<typeof encodeLine>[1] = {}): void {

@@ -3,15 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { Budgets } from '../core/budgets.ts'
 import { StintError, asStintError } from '../core/errors.ts'
-import { decodeLine, encodeLine, maxLineBytes, numberWord, type Message } from '../core/wire.ts'
+import { encodeLine } from '../core/wire.ts'
 import { peerCredentials } from '../linux/peer.ts'
 import { listenAt } from '../linux/unix-socket.ts'
-
-/** A line with the bytes that follow it. */
-export interface Letter {
-  readonly message: Message
-  readonly body: Buffer
-}
+import { LetterReader, type Letter } from './letter-reader.ts'
 
 export interface Reply {
   readonly verb: string
@@ -19,8 +14,6 @@ export interface Reply {
   readonly body?: Uint8Array
 }
 
-/** Of a launch: the environment is the longest part of it. */
-const maxBodyBytes = 2 ** 20
 /** Agents and launchers write for milliseconds; whoever takes longer is cut off. */
 const letterSeconds = 5
 /** How long a checkpoint waits for open letters: opening a member may take so long. */
@@ -123,42 +116,19 @@ function encodeReply({ verb, words = {}, body }: Reply): Buffer {
   return Buffer.concat([Buffer.from(line), body ?? Buffer.alloc(0)])
 }
 
-/** The line of a letter with what came after it in the same chunk; undefined while it is not there as a whole. @throws StintError E_BAD_REQUEST */
-function lineOf(received: Buffer): { message: Message; rest: Buffer } | undefined {
-  const at = received.indexOf('\n')
-  if (at < 0 && received.length < maxLineBytes) return undefined
-  const message = at < 0 || at >= maxLineBytes ? undefined : decodeLine(received.subarray(0, at).toString())
-  if (message === undefined) throw new StintError('E_BAD_REQUEST', 'what came is no letter')
-  return { message, rest: received.subarray(at + 1) }
-}
-
 /**
- * Reads one letter; each byte of it is copied once, in however small pieces it comes.
+ * Reads one letter.
  * @throws StintError E_BAD_REQUEST when it is none, too long, or does not come to its end within `letterSeconds`
  */
 async function receive(socket: Socket): Promise<Letter> {
   const timer = setTimeout(() => { socket.destroy() }, letterSeconds * 1000)
   socket.once('close', () => { clearTimeout(timer) })
-  let head = Buffer.alloc(0)
-  let message: Message | undefined
-  let body = Buffer.alloc(0)
-  let filled = 0
+  const reader = new LetterReader()
   for await (const chunk of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    let rest = chunk
-    if (message === undefined) {
-      head = Buffer.concat([head, chunk])
-      const line = lineOf(head)
-      if (line === undefined) continue
-      ;({ message, rest } = line)
-      const wanted = numberWord(message, 'bytes') ?? 0
-      if (wanted > maxBodyBytes) break
-      body = Buffer.alloc(wanted)
-    }
-    filled += rest.copy(body, filled)
-    if (filled === body.length) {
-      clearTimeout(timer)
-      return { message, body }
-    }
+    const letter = reader.take(chunk)
+    if (letter === undefined) continue
+    clearTimeout(timer)
+    return letter
   }
   throw new StintError('E_BAD_REQUEST', 'what came is no letter')
 }

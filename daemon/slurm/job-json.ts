@@ -1,5 +1,5 @@
 import { StintError } from '../core/errors.ts'
-import type { SlurmJob } from './job.ts'
+import { requireNumbers, type SlurmJob } from './job.ts'
 
 /**
  * `scontrol show job ID --json`: every field apart, whatever its owner has written into name, comment and directories. The shapes of
@@ -57,7 +57,7 @@ function jobOf(job: Fields, jobId: number): SlurmJob {
   if (uid === undefined || typeof requeue !== 'boolean' || restarts === undefined) {
     throw new StintError('E_SLURM', `scontrol --json tells user_id, requeue or restart_cnt of job ${jobId} in a form that is not known`)
   }
-  return {
+  return requireNumbers({
     jobId,
     name: nameOf(job, jobId),
     state: stateOf(job['job_state']),
@@ -73,7 +73,7 @@ function jobOf(job: Fields, jobId: number): SlurmJob {
     requiredNodes: textOf(job['required_nodes']),
     excludedNodes: textOf(job['excluded_nodes']),
     adminComment: textOf(job['admin_comment']),
-  }
+  })
 }
 
 function jobsOf(text: string): readonly unknown[] | undefined {

@@ -2,7 +2,7 @@ import { StintError, asStintError } from '../core/errors.ts'
 import { isSlurmctldAbsent } from '../core/slurm-absence.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import { parseJobJson } from './job-json.ts'
-import type { SlurmJob } from './job.ts'
+import { requireNumbers, type SlurmJob } from './job.ts'
 
 /** A node of the cluster. */
 export interface SlurmNode {
@@ -58,7 +58,7 @@ function nameOf(text: string, jobId: number): string {
 export function parseJob(text: string, jobId: number): SlurmJob {
   const words = [...ownFields(text, jobId).matchAll(/\s([A-Za-z/:_]+)=(\S*)/g)].map((m) => [m[1] ?? '', m[2] ?? ''] as const)
   const fields = new Map(words.toReversed()) // The first of equals counts.
-  return {
+  return requireNumbers({
     jobId,
     name: nameOf(text, jobId),
     reason: fields.get('Reason') ?? '',
@@ -74,7 +74,7 @@ export function parseJob(text: string, jobId: number): SlurmJob {
     requiredNodes: listOf(fields.get('ReqNodeList')),
     excludedNodes: listOf(fields.get('ExcNodeList')),
     adminComment: '',
-  }
+  })
 }
 
 /**

@@ -1,5 +1,6 @@
 import { StintError, asStintError } from '../core/errors.ts'
 import type { CommandRunner } from '../linux/command.ts'
+import { isNumber32 } from './job.ts'
 
 export interface NodeJob {
   readonly jobId: number
@@ -8,12 +9,12 @@ export interface NodeJob {
 
 /** Reads `squeue -h -o '%A %u'`. */
 export function parseNodeJobs(text: string): NodeJob[] {
-  return [...text.matchAll(/^\s*(\d+) (\S+)\s*$/gm)].map((match) => ({ jobId: Number(match[1]), user: match[2] ?? '' }))
+  return [...text.matchAll(/^ *(\d+) (\S+) *$/gm)].map((match) => ({ jobId: Number(match[1]), user: match[2] ?? '' })).filter(({ jobId }) => isNumber32(jobId))
 }
 
 /** Reads `squeue -h -o '%A|%T'`. */
 export function parseJobStates(text: string): Map<number, string> {
-  return new Map([...text.matchAll(/^\s*(\d+)\|([A-Z_]+)\s*$/gm)].map((match) => [Number(match[1]), match[2] ?? '']))
+  return new Map([...text.matchAll(/^ *(\d+)\|([A-Z_]+) *$/gm)].map((match) => [Number(match[1]), match[2] ?? ''] as const).filter(([jobId]) => isNumber32(jobId)))
 }
 
 export class Squeue {

@@ -48,6 +48,10 @@ describe('the API', () => {
     expect(await call('GET', path)).toEqual(refused('E_NO_SUCH_ROUTE', `there is no GET ${path}`))
   })
 
+  test.each(['/v1/runs/%zz', '/v1/runs/%c3%28/check?x=1', '/%'])('refuses the path %s, which is none, as it refuses the rest', async (path) => {
+    expect(await call('GET', path)).toEqual(refused('E_BAD_REQUEST', expect.stringContaining('is not a valid url component')))
+  })
+
   test('knows no other methods of its paths', async () => {
     expect(await call('DELETE', '/v1/runs/5')).toEqual(refused('E_NO_SUCH_ROUTE'))
     expect(await call('POST', '/v1/runs', '{}')).toEqual(refused('E_NO_SUCH_ROUTE'))

@@ -52,6 +52,15 @@ function forgetIn(entry: Uint8Array, paths: ReadonlySet<string>): Uint8Array {
   return Buffer.concat(fields.map((field) => (field === reg ? new BinaryWriter().tag(fileEntry.reg, WireType.LengthDelimited).bytes(withoutSize(contentOf(reg))).finish() : field.raw)))
 }
 
+/** @throws Error that says where, also for what nests deeper than the stack */
+function readable<T>(at: number, read: () => T): T {
+  try {
+    return read()
+  } catch (cause) {
+    throw new Error(`files.img has no message of CRIU at byte ${at}`, { cause })
+  }
+}
+
 /**
  * files.img without the size and mode of some regular files, so that CRIU opens them whatever they have become.
  * @param image content of files.img
@@ -64,7 +73,7 @@ export function withoutSizes(image: Buffer, paths: ReadonlySet<string>): Buffer 
   for (let at = headBytes; at < image.length;) {
     const end = at + 4 + (at + 4 <= image.length ? image.readUInt32LE(at) : Infinity)
     if (end > image.length) throw new Error('files.img is cut off')
-    const entry = forgetIn(image.subarray(at + 4, end), paths)
+    const entry = readable(at, () => forgetIn(image.subarray(at + 4, end), paths))
     const length = Buffer.alloc(4)
     length.writeUInt32LE(entry.length)
     parts.push(length, entry)
