@@ -10,6 +10,7 @@ import { watchDrain } from './node/drain.ts'
 import { reclaimQuietly } from './images/prune.ts'
 import { closeEndedSandboxes } from './node/recover.ts'
 import { watchWaiting } from './node/waiting.ts'
+import { Keyring } from './key-file.ts'
 import { Catalogue } from './catalogue/catalogue.ts'
 import { PeerDaemons } from './cluster/peer-daemons.ts'
 import { Peers, peerSettings } from './cluster/peers.ts'
@@ -72,12 +73,13 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir }, cpu)
   const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
   const node = nodeName()
-  const store = new PosixStore(config.store.path, config.store.writers, node)
+  const keyring = new Keyring(config.store.key_file, (fault) => { log.error({ err: fault }, 'the store keys cannot be read; those that were read last stay in force') })
+  const store = new PosixStore(config.store.path, config.store.writers, node, () => keyring.current())
   const scontrol = new Scontrol(commands, programs, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
   const context: Context = {
-    config, log, catalogue, commands, engine, network, store, stopping, segment: new Segment(commands, programs, config.network.pool),
+    config, log, catalogue, commands, engine, network, store, keyring, stopping, segment: new Segment(commands, programs, config.network.pool),
     node,
     version: versionOfStint(),
     peers, announced: new Map(), expected: new Map(),

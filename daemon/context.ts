@@ -16,6 +16,8 @@ import type { LaunchBook } from './core/launch-book.ts'
 import type { MemberPlan, MemberPort } from './core/member.ts'
 import type { Obstacle } from './core/obstacles.ts'
 import type { RunOptions } from './core/options.ts'
+import type { StintError } from './core/errors.ts'
+import type { StoreKeys } from './core/store-keys.ts'
 import type { FailedSaves } from './core/save-failure.ts'
 import type { CommandRunner } from './linux/command.ts'
 import type { SandboxNetwork } from './linux/network.ts'
@@ -138,6 +140,8 @@ export interface Context {
   readonly engine: Engine
   readonly criuVersion: string
   readonly store: ImageStore
+  /** The site's keys for its images, as they are now; `fault` where their file cannot be used. */
+  readonly keyring: { readonly current: () => StoreKeys; readonly fault: StintError | undefined }
   readonly network: SandboxNetwork
   readonly segment: Segment
   /** The daemons of other nodes. */

@@ -7,12 +7,13 @@ import { globalOptions, jobId, print } from './verb.ts'
 export function imagesCommand(program: Command): void {
   program
     .command('images')
-    .description('sealed images in the store, of one job or of all')
+    .description('images in the store, of one job or of all; a forged one, which no key of the site vouches for, is never restored')
     .argument('[job]', 'Slurm job id', jobId)
     .action(async (job: number | undefined, _options: unknown, command: Command) => {
       const global = globalOptions(command)
       const images = await call<ImageView[]>(global.socket, 'GET', `/v1/images${job === undefined ? '' : `?job=${job}`}`)
-      const rows = images.map((i) => [String(i.job), i.user, String(i.checkpoint), i.trigger, i.node, String(i.members), new Date(i.createdAt).toISOString().slice(0, 19), bytes(i.bytes), seconds(i.seconds)])
-      print(global, images, images.length === 0 ? 'No images.' : table(['JOB', 'USER', 'NO', 'TRIGGER', 'NODE', 'MEMBERS', 'SEALED (UTC)', 'SIZE', 'TIME'], rows))
+      const odd = images.filter((i) => i.state !== 'sealed')
+      const rows = images.map((i) => [String(i.job), i.user ?? '-', String(i.checkpoint), i.state, i.trigger ?? '-', i.node ?? '-', String(i.members ?? '-'), new Date(i.createdAt).toISOString().slice(0, 19), bytes(i.bytes), seconds(i.seconds)])
+      print(global, images, images.length === 0 ? 'No images.' : `${table(['JOB', 'USER', 'NO', 'STATE', 'TRIGGER', 'NODE', 'MEMBERS', 'SEALED (UTC)', 'SIZE', 'TIME'], rows)}${odd.map((i) => `\n${i.directory}: ${i.error ?? ''}`).join('')}`)
     })
 }

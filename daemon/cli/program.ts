@@ -7,6 +7,7 @@ import { doctorCommand } from './doctor.ts'
 import { drainCommand } from './drain.ts'
 import { imagesCommand } from './images.ts'
 import { reclaimCommand } from './reclaim.ts'
+import { keyCommand } from './key.ts'
 import { statusCommand } from './status.ts'
 
 /** Every verb takes --json, before and after it; errors come back as CommanderError. */
@@ -25,7 +26,7 @@ export function makeProgram(): Command {
     .option('--json', 'machine-readable output', false)
     .option('--socket <path>', "the daemon's socket", settings.paths.socket.default)
     .configureOutput({ outputError: (text, write) => { write(`stint: E_BAD_REQUEST: ${text.replace(/^error: /, '')}`) } })
-  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, drainCommand, doctorCommand, configCommand]) add(program)
+  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, drainCommand, doctorCommand, keyCommand, configCommand]) add(program)
   finish(program)
   return program
 }

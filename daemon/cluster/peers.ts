@@ -46,6 +46,7 @@ export type AddressOf = (node: string) => Promise<string>
 
 /** What a daemon says of itself. */
 export interface Hello {
+  readonly keys: readonly { readonly id: string; readonly use: string }[]
   readonly node: string
   /** Of Stint. */
   readonly version: string

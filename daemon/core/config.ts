@@ -73,6 +73,7 @@ export const settings = {
     keep_finished_days: { default: 0, must: '0 or more', doc: 'images of runs that came to their own end or were cancelled are kept so long; 0 removes them at once' },
     quota_gb: { default: 0, must: '0 or more', doc: 'images of all users may take so much, 10^9 bytes; 0 sets no limit' },
     user_quota_gb: { default: 0, must: '0 or more', doc: 'images of one user may take so much, 10^9 bytes; 0 sets no limit' },
+    key_file: { default: '/etc/stint/store.key', must: 'an absolute path', doc: 'keys that vouch for images, the same on every node; made by `stint key init`; without the file nothing tells a forged image' },
   },
   files: {
     shared_paths: { default: [], must: 'absolute paths', doc: 'directories that are the same on every node whatever their file system says' },

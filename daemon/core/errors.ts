@@ -44,6 +44,7 @@ export const errorKinds = {
   E_CRASHED: { http: 500, exit: 6, retryable: false, hint: 'The program crashed right after it was restored. `stint status JOB` on its last node lists every try; `scontrol release JOB` tries them all again.' },
   E_IMAGE_DAMAGED: { http: 500, exit: 8, retryable: false, hint: 'A file of the image is missing or its checksum differs; an older checkpoint is tried where there is one.' },
   E_IDENTITY_CHANGED: { http: 409, exit: 8, retryable: false, hint: 'Nothing of the job ran. Tell your admin: somebody may have changed the checkpoint while it was made, or files that the job has open. Once that is settled: `scontrol release JOB`.' },
+  E_IMAGE_FORGED: { http: 500, exit: 8, retryable: false, hint: 'The job is held, since somebody other than Stint may write to the image store. As root: `stint images` names the checkpoint\'s directory; `stint key adopt JOB` has the site\'s key vouch for it if you trust it (it was made before there was a key), or remove that directory. Then `scontrol release JOB`.' },
   E_NO_CHECKPOINT: { http: 404, exit: 8, retryable: false, hint: 'No sealed checkpoint of this job can be restored; `stint images JOB` lists what is there.' },
   E_NETWORK: { http: 500, exit: 70, retryable: false, hint: 'The nodes of this job cannot be joined in a private network; see "The network of jobs over several nodes" in docs/operations.md.' },
   E_NOT_ALL_SAVED: { http: 409, exit: 10, retryable: true, hint: 'Each job that was not saved is listed with its reason; the node stays drained in Slurm.' },

@@ -15,8 +15,11 @@ const StintRecord = Type.Object({
   seconds: Type.Number(),
 })
 
-/** `xxh3`: the 64 bits of XXH3 over the content, hexadecimal. It tells damage, not forgery: images are root's alone. */
-const ImageFile = Type.Object({ path: Type.String(), bytes: Type.Number(), xxh3: Type.String() })
+/**
+ * `xxh3`: the 64 bits of XXH3 over the content, hexadecimal: tells damage. `gmac`: the MAC of the content, hexadecimal: tells
+ * forgery; missing in images that no key of the site vouches for.
+ */
+const ImageFile = Type.Object({ path: Type.String(), bytes: Type.Number(), xxh3: Type.String(), gmac: Type.Optional(Type.String()) })
 
 /**
  * What stands beside an image, written last: with it the image is sealed, and any node can restore the run.
@@ -60,6 +63,8 @@ export const ManifestSchema = Type.Object({
   /** That the payload held when it was frozen; missing where nothing counted it, and in images of older daemons. */
   memory: Type.Optional(Type.Number()),
   files: Type.Array(ImageFile),
+  /** Of the keys that the MACs of the files are made with, hexadecimal. */
+  salt: Type.Optional(Type.String({ pattern: '^[0-9a-f]{32}$' })),
   history: Type.Array(StintRecord),
 })
 

@@ -10,14 +10,25 @@ export interface FailedWay {
   readonly final: boolean
   /** It would have come back as something else than was saved. Nobody is to find out by trying what passes: neither here nor elsewhere. */
   readonly refused?: boolean
+  /** Nobody vouches for it: somebody may have written it who wants the job to run something else, or to lose what it has done. */
+  readonly forged?: boolean
+}
+
+/**
+ * Whether a checkpoint must be left alone because this one, or a newer one, is forged. To go on from an older one would be what the
+ * forger may want: the job would lose what it has done since, and its files would be put back. The admin decides.
+ */
+export function isBehindForged(checkpoint: number, failed: readonly FailedWay[]): boolean {
+  return failed.some((way) => way.forged === true && way.checkpoint >= checkpoint)
 }
 
 /**
  * Where to go after every checkpoint has failed here. Elsewhere only while that can help; from the start only when that was
- * asked for, and no checkpoint is left that another try might restore.
+ * asked for, and no checkpoint is left that another try might restore. After a forged one the job is held whatever was asked for,
+ * unless another node may have the key that this one lacks.
  */
 export function nextWay(failed: readonly FailedWay[], otherNode: boolean, fallback: Fallback): 'elsewhere' | Fallback {
-  if (failed.some((way) => way.refused === true)) return 'hold'
+  if (failed.some((way) => way.refused === true || (way.forged === true && way.final))) return 'hold'
   const hope = failed.some((way) => !way.final)
   if (hope && otherNode) return 'elsewhere'
   return hope ? 'hold' : fallback

@@ -1,7 +1,13 @@
 import type { FastifyRequest } from 'fastify'
+import { StintError } from '../core/errors.ts'
 import { peerCredentials } from '../linux/peer.ts'
 
 /** The kernel's word on who asks. */
 export function callerUid(request: FastifyRequest): number {
   return peerCredentials(request.raw.socket).uid
+}
+
+/** @throws StintError E_FORBIDDEN */
+export function requireRoot(request: FastifyRequest): void {
+  if (callerUid(request) !== 0) throw new StintError('E_FORBIDDEN', 'only root may do this', { hint: 'Ask your admin.' })
 }

@@ -78,17 +78,26 @@ export type RunView = Static<typeof RunView>
 
 export const ImageView = Type.Object({
   job: Type.Integer(),
-  user: Type.String(),
+  state: Type.Union([Type.Literal('sealed'), Type.Literal('damaged'), Type.Literal('forged')], { description: 'of the manifest: forged is one that no key of the site vouches for; files are compared when they are restored' }),
+  key: Nullable(Type.String({ description: 'the store key that vouches for it' })),
+  user: Nullable(Type.String({ description: 'null, as all that a manifest tells, where it cannot be read or trusted' })),
   checkpoint: Type.Integer(),
-  trigger: Type.String(),
-  node: Type.String(),
-  members: Type.Integer(),
-  createdAt: Type.Number(),
+  trigger: Nullable(Type.String()),
+  node: Nullable(Type.String()),
+  members: Nullable(Type.Integer()),
+  createdAt: Type.Number({ description: 'where the manifest does not tell: when anything in the directory was last written' }),
   bytes: Type.Number(),
-  seconds: Type.Number(),
+  seconds: Nullable(Type.Number()),
   directory: Type.String(),
+  error: Nullable(Type.String({ description: 'what is wrong with it' })),
 })
 export type ImageView = Static<typeof ImageView>
+
+export const AdoptedView = Type.Object({
+  job: Type.Integer(), run: Type.String(), checkpoint: Type.Integer(), member: Type.Integer(),
+  error: Nullable(Type.String({ description: 'why it was left as it is' })),
+})
+export type AdoptedView = Static<typeof AdoptedView>
 
 export const CheckView = Type.Object({
   job: Type.Integer(),
@@ -107,7 +116,7 @@ export const ReclaimView = Type.Object({
   job: Type.Integer(),
   run: Type.String(),
   user: Nullable(Type.String()),
-  what: Type.Union([Type.Literal('images'), Type.Literal('unfinished')]),
+  what: Type.Union([Type.Literal('images'), Type.Literal('unfinished'), Type.Literal('unreadable')]),
   bytes: Type.Number(),
   reason: Type.String(),
 })
@@ -127,8 +136,12 @@ export const DrainRequest = Type.Object({ node: Type.Optional(Type.String({ minL
 /** The same from the node where the admin is. */
 export const PeerDrainRequest = Type.Required(Type.Pick(DrainRequest, ['reason']), { additionalProperties: false })
 export const DrainQuery = Type.Pick(DrainRequest, ['node'], { additionalProperties: false })
+export const AdoptRequest = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
 export const ImagesQuery = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
 
 /** The daemon of a node, to others. */
-export const HelloView = Type.Object({ node: Type.String(), version: Type.String() })
+export const HelloView = Type.Object({
+  node: Type.String(), version: Type.String(),
+  keys: Type.Array(Type.Object({ id: Type.String(), use: Type.String() }), { description: 'ids of its store keys, which tell nothing of their secrets' }),
+})
 export type HelloView = Static<typeof HelloView>

@@ -1,6 +1,6 @@
 import type { Context, Sandbox } from '../context.ts'
 import type { Run } from '../catalogue/runs.ts'
-import type { StoredImage } from '../../plugins/stores/store.ts'
+import type { StoredImage, UnreadableImage } from '../../plugins/stores/store.ts'
 import { stateOf } from '../core/checkpoint-state.ts'
 import type { StintRecord } from '../core/manifest.ts'
 import type { CheckpointView, ImageView, RunView } from './schemas.ts'
@@ -54,7 +54,14 @@ export function runView(context: Context, run: Run): RunView {
 
 /** One sealed checkpoint by the images of its members, member 0 first. */
 export function imageView(images: readonly [StoredImage, ...StoredImage[]]): ImageView {
-  const [{ directory, manifest }] = images
+  const [{ directory, manifest, keyId }] = images
   const { job, user, checkpoint, trigger, node, createdAt, seconds, members } = manifest
-  return { job, user, checkpoint, trigger, node, members: members.length, createdAt, bytes: images.reduce((sum, image) => sum + image.manifest.bytes, 0), seconds, directory }
+  const bytes = images.reduce((sum, image) => sum + image.manifest.bytes, 0)
+  return { job, state: 'sealed', key: keyId ?? null, user, checkpoint, trigger, node, members: members.length, createdAt, bytes, seconds, directory, error: null }
+}
+
+/** One that must not be used: nothing that is written in it counts. */
+export function unreadableView({ job, checkpoint, directory, error }: UnreadableImage, { bytes, writtenAt }: { bytes: number; writtenAt: number }): ImageView {
+  const state = error.code === 'E_IMAGE_FORGED' ? 'forged' : 'damaged'
+  return { job, state, key: null, user: null, checkpoint, trigger: null, node: null, members: null, createdAt: writtenAt, bytes, seconds: null, directory, error: error.message }
 }

@@ -23,7 +23,7 @@ export interface Reclaimed {
   readonly job: number
   readonly run: string
   readonly user: string | null
-  readonly what: 'images' | 'unfinished'
+  readonly what: 'images' | 'unfinished' | 'unreadable'
   readonly bytes: number
   readonly reason: string
 }
@@ -85,6 +85,21 @@ async function reclaimRuns(context: Context, jobs: Jobs, options: ReclaimOptions
   return found
 }
 
+/** What cannot be read or trusted is judged by where it lies and when it was written, never by what is in it. */
+async function reclaimUnreadable(context: Context, jobs: Jobs, options: ReclaimOptions): Promise<Reclaimed[]> {
+  const found: Reclaimed[] = []
+  for (const image of context.store.unreadable()) {
+    const { bytes, writtenAt } = context.store.measure(image)
+    const age = Date.now() - writtenAt
+    if (!options.now && age < context.config.store.keep_days * dayMilliseconds) continue
+    const job = await jobs.find(image.job)
+    if (job !== undefined && !overStates.has(job.state)) continue
+    if (!options.dryRun) context.store.remove(image)
+    found.push({ job: image.job, run: image.run, user: null, what: 'unreadable', bytes, reason: `checkpoint ${image.checkpoint}: ${image.error.code}, ${ageInWords(age)}` })
+  }
+  return found
+}
+
 async function reclaimUnfinished(context: Context, jobs: Jobs, options: ReclaimOptions): Promise<Reclaimed[]> {
   const found: Reclaimed[] = []
   for (const image of context.store.unfinished()) {
@@ -103,7 +118,7 @@ async function reclaimUnfinished(context: Context, jobs: Jobs, options: ReclaimO
  */
 export async function reclaim(context: Context, options: ReclaimOptions): Promise<Reclaimed[]> {
   const jobs = new Jobs(context)
-  const found = [...(await reclaimRuns(context, jobs, options)), ...(options.uid === undefined ? await reclaimUnfinished(context, jobs, options) : [])]
+  const found = [...(await reclaimRuns(context, jobs, options)), ...(options.uid === undefined ? [...(await reclaimUnreadable(context, jobs, options)), ...(await reclaimUnfinished(context, jobs, options))] : [])]
   if (!options.dryRun) for (const one of found) context.log.info(one, 'reclaimed')
   return found
 }

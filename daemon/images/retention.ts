@@ -22,8 +22,8 @@ export function pruneImages(context: Context, sandbox: Sandbox): void {
     const { job_id: job, id: run } = sandbox.run
     const stint = { restarts: sandbox.restarts, restoredFrom: context.catalogue.members.require(sandbox.memberId).restore_from }
     removeCheckpoints(context, sandbox, superfluous(checkpointsOf(context.store.list(job), run), context.config.store.keep_checkpoints, stint))
-    // What could not be read is no way back for a run that has a newer checkpoint.
-    removeCheckpoints(context, sandbox, context.store.unreadable(job).filter((image) => image.run === run).map((image) => image.checkpoint))
+    // What could not be read is no way back for a run that has a newer checkpoint. What is forged stays for whoever looks into it.
+    removeCheckpoints(context, sandbox, context.store.unreadable(job).filter((image) => image.run === run && image.error.code !== 'E_IMAGE_FORGED').map((image) => image.checkpoint))
   } catch (error) {
     context.log.warn({ err: asStintError(error), job: sandbox.run.job_id }, 'old images could not be removed')
   }

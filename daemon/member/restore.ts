@@ -40,6 +40,8 @@ function assertRoom(sandbox: Sandbox, { manifest: { checkpoint, memory } }: Stor
 export async function restoreMember(context: Context, sandbox: Sandbox, checkpoint: number): Promise<void> {
   const { run } = sandbox
   const image = context.store.find({ job: run.job_id, run: run.id, checkpoint, member: sandbox.member })
+  const forged = context.store.unreadable(run.job_id).find((odd) => odd.run === run.id && odd.checkpoint === checkpoint && odd.error.code === 'E_IMAGE_FORGED')
+  if (forged !== undefined) throw forged.error
   if (image?.manifest.uid !== run.uid) throw new StintError('E_IMAGE_DAMAGED', `checkpoint ${checkpoint} has no image of member ${sandbox.member} that ${context.node} can read`)
   context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
   context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)

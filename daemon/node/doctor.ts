@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { asStintError } from '../core/errors.ts'
 import { parseCgroupMounts } from '../linux/cgroups.ts'
 import type { Context } from '../context.ts'
+import { sealingKey, type StoreKeys } from '../core/store-keys.ts'
 import { isStoreLocal } from '../images/locality.ts'
 import { whyEncapsulated } from '../run/encapsulation.ts'
 
@@ -126,6 +127,19 @@ function checkStore(context: Context): Finding {
   return finding('image store', !isLocal, `${context.config.store.path}${isLocal ? ', on this node alone' : ''}`, 'Jobs of one node continue on the same node only, jobs over several nodes cannot be saved: set store.path to a file system that all nodes share. If it is one, list it in files.shared_paths.', 'warning')
 }
 
+/** Whether images are vouched for. */
+function checkKey({ keyring, config: { store: { key_file: path } } }: Context): Finding {
+  const keys = keyring.current()
+  const { fault } = keyring
+  if (fault !== undefined) return finding('store key', false, fault.message, `${fault.hint} Until then the keys that were read last stay in force.`)
+  const sealing = sealingKey(keys)
+  const found = sealing === undefined ? (keys.length === 0 ? 'there is none' : `none seals, ${keys.length} accepted`) : `${sealing.id} seals, ${keys.length} accepted`
+  const remedy = keys.length === 0
+    ? `Whoever can write to the image store, from whatever machine, can have a job restored as another program or as root. \`stint key init\` makes ${path}; copy it to every node ("Store keys" in docs/operations.md).`
+    : 'Copy the key file to every node, then `stint key rotate` takes the staged key into use.'
+  return finding('store key', sealing !== undefined, found, remedy, 'warning')
+}
+
 /** How fast: a probe file written and flushed. */
 async function probeStore(context: Context): Promise<Finding> {
   const path = join(context.config.store.path, `.probe-${context.node}`)
@@ -144,13 +158,24 @@ async function probeStore(context: Context): Promise<Finding> {
   return finding('store rate', rate >= assumed, `${Math.round(rate / 1e6)} MB/s measured, ${Math.round(assumed / 1e6)} assumed`, 'Lower deadline.assumed_mb_per_second, so that first checkpoints are not late.', 'warning')
 }
 
+/** A node that lacks a key cannot continue what was sealed with it; one that seals with none makes images that others refuse. */
+export function keyFault(node: string, theirs: readonly { readonly id: string; readonly use: string }[], ours: StoreKeys): { found: string; remedy: string } | undefined {
+  const remedy = 'Every node needs the same key file (store.key_file): copy it from one to all.'
+  const missing = ours.find(({ id }) => !theirs.some((key) => key.id === id))
+  if (missing !== undefined) return { found: `${node}: lacks store key ${missing.id}`, remedy }
+  const more = theirs.find(({ id }) => !ours.some((key) => key.id === id))
+  if (more !== undefined) return { found: `${node}: has store key ${more.id}, which this node lacks`, remedy }
+  const seals = (keys: readonly { readonly id: string; readonly use: string }[]): string => keys.find(({ use }) => use === 'seal')?.id ?? 'none'
+  return seals(theirs) === seals(ours) ? undefined : { found: `${node}: seals with store key ${seals(theirs)}, this node with ${seals(ours)}`, remedy }
+}
+
 /** What is wrong with another node's daemon as seen from here, or undefined. */
-async function peerFault({ peers, stopping, version }: Context, node: string): Promise<{ found: string; remedy: string } | undefined> {
+async function peerFault({ peers, stopping, version, keyring }: Context, node: string): Promise<{ found: string; remedy: string } | undefined> {
   try {
     const hello = await peers.hello(node, { signal: stopping, timeoutSeconds: peerSeconds })
     if (hello.node !== node) return { found: `${node}: calls itself ${hello.node}`, remedy: nodeNameRemedy }
     if (hello.version !== version) return { found: `${node}: has Stint ${hello.version}, this node ${version}`, remedy: 'Install the same version on every node.' }
-    return undefined
+    return keyFault(node, hello.keys, keyring.current())
   } catch (cause) {
     const error = asStintError(cause)
     return { found: error.message, remedy: error.hint }
@@ -207,6 +232,7 @@ const checks: readonly Check[] = [
   { subject: 'Slurm', run: checkSlurmSettings },
   { subject: 'node name', run: checkNodeName },
   { subject: 'image store', run: checkStore },
+  { subject: 'store key', run: checkKey },
 ]
 
 /** For root alone: they write 64 MiB and connect to other machines. */

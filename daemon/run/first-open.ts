@@ -25,7 +25,7 @@ import { runSide } from './run-side.ts'
 import { mayResubmit } from './resubmit.ts'
 import { dropFinished, removeImages } from '../images/retention.ts'
 import { assertNotStopping, logFailure } from '../stopping.ts'
-import { fallbackOf } from './next-way.ts'
+import { fallbackOf, ofCheckpoint } from './next-way.ts'
 
 /** Seconds other nodes have to say which networks they carry: the plugin waits for the answer. */
 const networksSeconds = 4
@@ -86,6 +86,15 @@ function blueprint({ claim, job }: Pick<Facts, 'claim' | 'job'>, more: Pick<Blue
   return { claim, member: 0, coordinator: undefined, restarts: job.restarts, end: job.endTime === undefined ? null : job.endTime * 1000, ...more }
 }
 
+/**
+ * A job whose images nobody vouches for does not start from the beginning either: it would redo, and overwrite, what it has done.
+ * @throws StintError E_IMAGE_FORGED
+ */
+function assertNoneForged(context: Context, jobId: number): void {
+  const [forged] = context.store.unreadable(jobId).filter(({ error }) => error.code === 'E_IMAGE_FORGED').toSorted((a, b) => b.checkpoint - a.checkpoint)
+  if (forged !== undefined) throw ofCheckpoint(forged.error, forged.checkpoint, forged.directory)
+}
+
 /** The job was saved, and nothing that can be read of it is here. @throws StintError E_NO_CHECKPOINT unless it wants to start afresh then */
 function assertMayStartAfresh(context: Context, { claim, options }: Facts): void {
   const unreadable = context.store.unreadable(claim.jobId).length
@@ -101,7 +110,7 @@ function assertMayStartAfresh(context: Context, { claim, options }: Facts): void
 
 /**
  * The run this stint belongs to, and whether it continues from an image.
- * @throws StintError E_TOO_FEW_NODES; E_NO_CHECKPOINT when there is none although the job was saved: started afresh it
+ * @throws StintError E_TOO_FEW_NODES; E_IMAGE_FORGED; E_NO_CHECKPOINT when there is none although the job was saved: started afresh it
  *   would redo, and overwrite, what it has done
  */
 async function findRun(context: Context, facts: Facts): Promise<Blueprint> {
@@ -110,9 +119,10 @@ async function findRun(context: Context, facts: Facts): Promise<Blueprint> {
   // Before its first start a job has images only when they were handed over to it, which Slurm has a note of then.
   const image = job.restarts > 0 || saved ? restorableImages(context, claim.jobId, job.uid, job.restarts)[0] : undefined
   if (image === undefined) {
+    if (job.restarts > 0 || saved) assertNoneForged(context, claim.jobId)
     if (saved) assertMayStartAfresh(context, facts)
     // An earlier job had this id: slurmctld says that this one starts for the first time.
-    if (job.restarts === 0) for (const stale of new Set(context.store.list(claim.jobId).map((i) => i.manifest.run))) removeImages(context, claim.jobId, stale)
+    if (job.restarts === 0) for (const stale of new Set([...context.store.list(claim.jobId).map((i) => i.manifest.run), ...context.store.unreadable(claim.jobId).map((odd) => odd.run)])) removeImages(context, claim.jobId, stale)
     return newRun(context, facts)
   }
   const { manifest } = image
@@ -144,7 +154,7 @@ function warnings(context: Context, { job, allocated, options }: Facts): string[
  * @param facts as far as they were learnt
  */
 async function giveUp(context: Context, link: GuardLink, facts: Facts | undefined, restoring: boolean, error: StintError): Promise<void> {
-  if (facts === undefined || !(restoring || ['E_NO_CHECKPOINT', 'E_TOO_FEW_NODES'].includes(error.code))) {
+  if (facts === undefined || !(restoring || ['E_NO_CHECKPOINT', 'E_TOO_FEW_NODES', 'E_IMAGE_FORGED'].includes(error.code))) {
     link.send('refuse', { code: error.code, message: `${error.message}; the job runs without checkpoints. ${error.hint}` })
     return
   }

@@ -32,25 +32,36 @@ function record(context: Context, sandbox: Sandbox, checkpoint: number, error: S
   sandbox.link?.send('say', { text: `checkpoint ${checkpoint} could not be restored on ${context.node}: ${error.code}: ${error.message}` })
 }
 
+/** A key that this node lacks may be on another one; nothing else helps a forged image. */
+function judge(error: StintError): Pick<FailedImage, 'final' | 'forged'> {
+  return error.code === 'E_IMAGE_FORGED' ? { forged: true, final: error.details['missingKey'] === undefined } : { final: damage.has(error.code) }
+}
+
 /** Puts the attempt on record with its reason. */
 export function recordFailedWay(context: Context, sandbox: Sandbox, image: StoredImage, error: StintError): FailedImage {
   const { checkpoint } = image.manifest
   record(context, sandbox, checkpoint, error)
-  return { checkpoint, error, image, final: damage.has(error.code) || isExhausted(context, image), refused: error.code === 'E_IDENTITY_CHANGED' }
+  const judged = judge(error)
+  return { checkpoint, error, image, ...judged, final: judged.final || isExhausted(context, image), refused: error.code === 'E_IDENTITY_CHANGED' }
 }
 
-/** Checkpoints of this run that have no readable manifest any more: on record like every other that fails. */
+/** Checkpoints of this run that cannot be read or trusted any more: on record like every other that fails. */
 export function unreadableWays(context: Context, sandbox: Sandbox): FailedImage[] {
-  return context.store.unreadable(sandbox.run.job_id).filter(({ run }) => run === sandbox.run.id).toReversed().map(({ checkpoint, directory }) => {
-    const error = new StintError('E_IMAGE_DAMAGED', `the manifest of checkpoint ${checkpoint} is not what was written`, { details: { directory } })
+  return context.store.unreadable(sandbox.run.job_id).filter(({ run }) => run === sandbox.run.id).toReversed().map(({ checkpoint, directory, error: cause }) => {
+    const error = ofCheckpoint(cause, checkpoint, directory)
     record(context, sandbox, checkpoint, error)
-    return { checkpoint, error, image: undefined, final: true }
+    return { checkpoint, error, image: undefined, ...judge(error) }
   })
+}
+
+/** What is wrong with a checkpoint's manifest, for those who read of it elsewhere. */
+export function ofCheckpoint(cause: StintError, checkpoint: number, directory: string): StintError {
+  return new StintError(cause.code, `checkpoint ${checkpoint}: ${cause.message}`, { cause, hint: cause.hint, details: { ...cause.details, directory } })
 }
 
 /** Of several reasons a refusal, then the one that somebody can do something about: damage and used-up attempts are told last. */
 function mainReason(failed: readonly FailedImage[]): StintError {
-  return (failed.find((way) => way.refused === true) ?? failed.find((way) => !way.final) ?? failed[0])?.error ?? new StintError('E_NO_CHECKPOINT', 'no sealed checkpoint is left')
+  return (failed.find((way) => way.refused === true || way.forged === true) ?? failed.find((way) => !way.final) ?? failed[0])?.error ?? new StintError('E_NO_CHECKPOINT', 'no sealed checkpoint is left')
 }
 
 /** Of a run over several nodes the one whose member failed. */
@@ -59,13 +70,15 @@ function nodeToLeave(context: Context, { details }: StintError): string {
 }
 
 /**
- * Whether there are nodes enough without the one to leave. A checkpoint that a CPU does not suit may leave restore.moves nodes;
+ * Whether there are nodes enough without the one to leave. A checkpoint that a CPU does not suit, or whose key is not there, may leave restore.moves nodes;
  * other faults are bounded by the attempts of each checkpoint.
  */
 async function mayLeave(context: Context, sandbox: Sandbox, failed: readonly FailedImage[], leaving: string): Promise<boolean> {
   const open = failed.filter((way) => !way.final)
-  const unfit = open.flatMap((way) => (way.error.code === 'E_CPU_UNFIT' && way.image !== undefined ? [way.image.manifest] : []))
-  if (open.length === 0 || (unfit.length === open.length && unfit.every((manifest) => context.store.count(manifest, 'move') > context.config.restore.moves))) return false
+  // Neither counts as a try: the next node may have the CPU, or the key.
+  const moving = open.filter(({ error: { code } }) => code === 'E_CPU_UNFIT' || code === 'E_IMAGE_FORGED')
+  const { job_id: job, id: run } = sandbox.run
+  if (open.length === 0 || (moving.length === open.length && moving.every(({ checkpoint }) => context.store.count({ job, run, checkpoint }, 'move') > context.config.restore.moves))) return false
   // The limit is the job's, and the same everywhere.
   if (open.some((way) => way.error.code === 'E_TOO_LITTLE_MEMORY')) return false
   return (await otherNodes(context, sandbox.run.job_id, leaving)).length >= sandbox.hosts.length

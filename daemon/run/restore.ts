@@ -1,5 +1,6 @@
 import { StintError, asStintError } from '../core/errors.ts'
 import type { MemberPort } from '../core/member.ts'
+import { isBehindForged } from '../core/ways-back.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import type { Context, Sandbox } from '../context.ts'
 import { armDeadline } from './walltime-watch.ts'
@@ -86,7 +87,7 @@ async function goOn(context: Context, sandbox: Sandbox, failed: readonly FailedI
 
 /**
  * Continues a run from its newest checkpoint that can be restored; older ones are tried in turn. When none can, the job goes the
- * way that run/next-way.ts finds.
+ * way that run/next-way.ts finds. No checkpoint older than a forged one is taken.
  * @param earlier what went wrong just before, in this sandbox
  */
 export async function restore(context: Context, sandbox: Sandbox, earlier: readonly FailedImage[] = []): Promise<void> {
@@ -94,6 +95,7 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
     const { job_id: job, uid } = sandbox.run
     const failed = [...earlier, ...unreadableWays(context, sandbox)]
     for (const image of restorableImages(context, job, uid, sandbox.restarts)) {
+      if (isBehindForged(image.manifest.checkpoint, failed)) break
       const started = Date.now()
       try {
         await restoreImage(context, sandbox, image)

@@ -1,3 +1,4 @@
+import type { StintError } from '../../daemon/core/errors.ts'
 import type { ImageFile, Manifest } from '../../daemon/core/manifest.ts'
 
 /** Names one image: a member's part of a checkpoint. */
@@ -29,13 +30,24 @@ export interface ImageDraft extends AsyncDisposable {
 export interface StoredImage {
   readonly directory: string
   readonly manifest: Manifest
+  /** The store key that vouches for the manifest; undefined where none does and none need. */
+  readonly keyId?: string | undefined
 }
 
-/** A checkpoint's directory that holds no readable manifest where one should be. */
+/** A checkpoint that must not be used: one of its members has no manifest, a damaged one, or one that nobody vouches for. */
 export interface UnreadableImage {
+  readonly job: number
   readonly run: string
   readonly checkpoint: number
   readonly directory: string
+  /** E_IMAGE_DAMAGED or E_IMAGE_FORGED. */
+  readonly error: StintError
+}
+
+/** What came of bringing an image under the key that seals. */
+export interface AdoptedImage extends ImageKey {
+  /** Why it was left as it is. */
+  readonly error: StintError | undefined
 }
 
 /** A checkpoint in the making, or what is left of one. */
@@ -70,16 +82,23 @@ export interface ImageStore {
   list(job?: number): StoredImage[]
   /** One sealed image, or undefined where there is none. */
   find(key: ImageKey): StoredImage | undefined
-  /** Published checkpoints of a job that `list` passes over because their manifests cannot be read. */
-  unreadable(job: number): UnreadableImage[]
+  /** Published checkpoints of a job, or of all jobs, that `list` passes over because their manifests cannot be read or trusted. */
+  unreadable(job?: number): UnreadableImage[]
+  /** Bytes in a directory of `unreadable`, and when anything in it was last written, milliseconds since 1970. */
+  measure(image: UnreadableImage): { readonly bytes: number; readonly writtenAt: number }
   /** The highest number that a checkpoint of this run has, readable or not; 0 without any. */
   highestNumber(job: number, run: string): number
   /**
    * Compares every file with the manifest. What was compared a short time ago and has not been touched since is not read again;
    * calls at the same time share one reading.
-   * @throws StintError E_IMAGE_DAMAGED
+   * @throws StintError E_IMAGE_DAMAGED; E_IMAGE_FORGED where somebody saw to it that the checksum is right
    */
   verify(image: StoredImage): Promise<void>
+  /**
+   * Has the key that seals vouch for images that no key, or another one, vouches for, once they are found whole. Whoever calls this
+   * trusts what lies in the store now. @throws StintError E_BAD_REQUEST when there is no key that seals
+   */
+  adopt(job?: number): Promise<AdoptedImage[]>
   /** Removes one checkpoint, published or not. */
   remove(key: CheckpointKey): void
   removeRun(job: number, run: string): void

@@ -8,6 +8,7 @@ const adapters = ['slurm', 'cluster', 'catalogue', 'plugins']
 const layers = {
   core: { values: [] },
   'config-file': { values: ['core'] },
+  'key-file': { values: ['core', 'linux'] },
   linux: { values: ['core'] },
   cluster: { values: ['core'], types: ['linux'] },
   catalogue: { values: ['core'] },
@@ -20,8 +21,8 @@ const layers = {
   run: { values: ['core', 'linux', 'slurm', 'images', 'member', 'stopping', 'context'], types: adapters },
   node: { values: ['core', 'linux', 'slurm', 'images', 'member', 'run', 'stopping', 'context'], types: adapters },
   http: { values: ['core', 'linux', 'images', 'member', 'run', 'node', 'stopping', 'context'], types: adapters },
-  cli: { values: ['core', 'config-file'], types: ['http'] },
-  boot: { values: ['core', 'linux', ...adapters, 'images', 'member', 'run', 'node', 'http', 'context'] },
+  cli: { values: ['core', 'config-file', 'key-file'], types: ['http'] },
+  boot: { values: ['core', 'linux', ...adapters, 'images', 'member', 'run', 'node', 'http', 'context', 'key-file'] },
   main: { values: ['core', 'config-file', 'boot'] },
   docs: { values: ['core', 'http', 'cli'], types: ['context'] },
 }

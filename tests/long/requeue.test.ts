@@ -228,7 +228,7 @@ describe('a job that Slurm may not requeue', () => {
     expect((await tryOn('ctl', `scontrol update jobid=${thief} admincomment='stint: saved as checkpoint 1'`, { user: 'bob' })).exitCode).not.toBe(0)
     // What only root could do: even then the owner in the manifest counts.
     await on('ctl', `scontrol update jobid=${thief} admincomment='stint: saved as checkpoint 1'`)
-    await on('n2', `cd /opt/stint && node_modules/.bin/node --no-warnings -e 'import("/opt/stint/plugins/stores/posix/store.ts").then(({ PosixStore }) => { const s = new PosixStore("/shared/stint"); const [i] = s.list(${job}); s.handOver(${job}, i.manifest.run, ${thief}) })'`)
+    await on('n2', `cd /opt/stint && node_modules/.bin/node --no-warnings -e 'Promise.all([import("/opt/stint/plugins/stores/posix/store.ts"), import("/opt/stint/daemon/key-file.ts")]).then(([{ PosixStore }, { readKeys }]) => { const s = new PosixStore("/shared/stint", 0, undefined, () => readKeys("/etc/stint/store.key")); const [i] = s.list(${job}); s.handOver(${job}, i.manifest.run, ${thief}) })'`)
     await on('ctl', `scontrol release ${thief}`)
     await until('the job is held', 60, async () => (await on('ctl', `scontrol show job ${thief}`)).includes('E_NO_CHECKPOINT'))
     expect(await printed(bobs)).toBe('')

@@ -75,7 +75,7 @@ export function makeContext(): TestContext {
     drain: { report: undefined },
     network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
     segment: new Segment(commands, config.programs, config.network.pool),
-    store: new PosixStore(config.store.path),
+    store: new PosixStore(config.store.path), keyring: { current: () => [], fault: undefined },
     peers, announced: new Map(), expected: new Map(), cluster: new PeerDaemons(peers, { checkpointSeconds: 5, restoreSeconds: 5 }, (node) => Promise.resolve(node)), postOffice: (...args) => new PostOffice(...args),
   }
   const addRun = (job: number, change: Partial<NewRun> = {}): void => {

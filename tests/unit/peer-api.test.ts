@@ -22,7 +22,7 @@ afterAll(async () => {
 })
 
 test('a daemon says which node it is, and its version', async () => {
-  expect(await ask(socketPath, 'GET', '/v1/peer/hello')).toEqual({ status: 200, body: { node: 'n1', version: '0.0.0' } })
+  expect(await ask(socketPath, 'GET', '/v1/peer/hello')).toEqual({ status: 200, body: { node: 'n1', version: '0.0.0', keys: [] } })
 })
 
 test('the socket is for root alone', () => {

@@ -1,10 +1,10 @@
 import { Type } from 'typebox'
 import type { StoredImage } from '../../../plugins/stores/store.ts'
 import type { Context } from '../../context.ts'
-import { ImageView, ImagesQuery, errorResponses } from '../schemas.ts'
+import { AdoptRequest, AdoptedView, ImageView, ImagesQuery, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid } from '../caller.ts'
-import { imageView } from '../views.ts'
+import { callerUid, requireRoot } from '../caller.ts'
+import { imageView, unreadableView } from '../views.ts'
 
 function othersOf({ manifest }: StoredImage, images: readonly StoredImage[]): StoredImage[] {
   return images.filter((other) => other.manifest.run === manifest.run && other.manifest.checkpoint === manifest.checkpoint && other.manifest.member !== 0)
@@ -14,12 +14,28 @@ export function addImageRoutes(api: Api, context: Context): void {
   api.get('/v1/images', {
     config: { cost: 5 },
     schema: {
-      operationId: 'listImages', summary: 'Sealed checkpoints in the store, newest first; sizes over all members', 'x-permission': 'own',
+      operationId: 'listImages', summary: 'Checkpoints in the store, newest first; sizes over all members. Those that cannot be read or trusted come last', 'x-permission': 'own',
       querystring: ImagesQuery, response: { 200: Type.Array(ImageView), ...errorResponses },
     },
   }, (request) => {
     const uid = callerUid(request)
     const images = context.store.list(request.query.job).filter((image) => uid === 0 || image.manifest.uid === uid)
-    return images.filter((image) => image.manifest.member === 0).map((first) => imageView([first, ...othersOf(first, images)]))
+    // Whose a forged image is nobody can tell by it; the run's owner is on record where the run was.
+    const odd = context.store.unreadable(request.query.job).filter((image) => uid === 0 || context.catalogue.runs.get(image.run)?.uid === uid)
+    return [
+      ...images.filter((image) => image.manifest.member === 0).map((first) => imageView([first, ...othersOf(first, images)])),
+      ...odd.map((image) => unreadableView(image, context.store.measure(image))),
+    ]
+  })
+  api.post('/v1/images/adopt', {
+    schema: {
+      operationId: 'adoptImages', summary: 'Have the store key that seals vouch for images that no key, or another one, vouches for', 'x-permission': 'root',
+      body: AdoptRequest, response: { 200: Type.Array(AdoptedView), ...errorResponses },
+    },
+  }, async (request) => {
+    requireRoot(request)
+    const adopted = await context.store.adopt(request.body.job)
+    for (const { error, ...image } of adopted) context.log.warn({ ...image, err: error }, error === undefined ? 'image adopted' : 'image not adopted')
+    return adopted.map(({ error, job, run, checkpoint, member }) => ({ job, run, checkpoint, member, error: error?.message ?? null }))
   })
 }

@@ -8,10 +8,20 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { parentPort, workerData } from 'node:worker_threads'
 import { xxh3 } from '@node-rs/xxhash'
+import { FileMac } from './macs.ts'
+
+export interface HashOrder {
+  readonly directory: string
+  /** Makes the MACs; undefined: none. */
+  readonly key: Uint8Array | undefined
+  /** Whether checksums are made. */
+  readonly sums: boolean
+}
 
 interface Growing {
   readonly fd: number
-  readonly hash: xxh3.Xxh3
+  readonly hash: xxh3.Xxh3 | undefined
+  readonly mac: FileMac | undefined
   bytes: number
   unflushed: number
   /** The flush under way; hashing goes on meanwhile. */
@@ -22,19 +32,20 @@ interface Growing {
 const flushEvery = 64 * 2 ** 20
 const pollMilliseconds = 5
 const buffer = Buffer.allocUnsafe(4 * 2 ** 20)
-const directory = workerData as string
+const { directory, key, sums } = workerData as HashOrder
 const files = new Map<string, Growing>()
 const flush = promisify(fdatasync)
 
 async function follow(path: string): Promise<void> {
   let file = files.get(path)
   if (file === undefined) {
-    file = { fd: openSync(join(directory, path), 'r'), hash: xxh3.Xxh3.withSeed(), bytes: 0, unflushed: 0, flushed: Promise.resolve() }
+    file = { fd: openSync(join(directory, path), 'r'), hash: sums ? xxh3.Xxh3.withSeed() : undefined, mac: key === undefined ? undefined : new FileMac(key, path), bytes: 0, unflushed: 0, flushed: Promise.resolve() }
     files.set(path, file)
   }
   for (let got = 1; got > 0; ) {
     got = readSync(file.fd, buffer, 0, buffer.length, file.bytes)
-    file.hash.update(buffer.subarray(0, got))
+    file.hash?.update(buffer.subarray(0, got))
+    file.mac?.update(buffer.subarray(0, got))
     file.bytes += got
     file.unflushed += got
     if (file.unflushed >= flushEvery) {
@@ -64,7 +75,7 @@ for (const [path, file] of files) {
   await file.flushed
   await flush(file.fd)
   closeSync(file.fd)
-  result.push({ path, bytes: file.bytes, xxh3: file.hash.digest().toString(16) })
+  result.push({ path, bytes: file.bytes, xxh3: file.hash?.digest().toString(16) ?? '', ...(file.mac === undefined ? {} : { gmac: file.mac.digest() }) })
 }
 parentPort?.postMessage(result)
 parentPort?.close()

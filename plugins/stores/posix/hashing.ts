@@ -1,14 +1,17 @@
 import { Worker } from 'node:worker_threads'
 import { StintError } from '../../../daemon/core/errors.ts'
 import type { ImageFile } from '../../../daemon/core/manifest.ts'
+import type { HashOrder } from './hash-worker.ts'
 
 /** Hashes and flushes every file below a directory. */
 export class Hashing {
   readonly #worker: Worker
   readonly #result: Promise<ImageFile[]>
 
-  constructor(directory: string) {
-    this.#worker = new Worker(new URL('hash-worker.ts', import.meta.url), { workerData: directory })
+  /** @param key of the image, for MACs; undefined: none are made */
+  constructor(directory: string, key?: Uint8Array, sums = true) {
+    const workerData: HashOrder = { directory, key, sums }
+    this.#worker = new Worker(new URL('hash-worker.ts', import.meta.url), { workerData })
     this.#result = new Promise((resolve, reject) => {
       this.#worker.once('message', resolve)
       this.#worker.once('error', reject)

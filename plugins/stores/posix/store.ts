@@ -1,18 +1,20 @@
 import { appendFileSync, chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { StintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
-import type { Manifest } from '../../../daemon/core/manifest.ts'
+import { StintError, asStintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
+import { sealingKey, type StoreKey, type StoreKeys } from '../../../daemon/core/store-keys.ts'
 import { syncPath, writeDurably } from '../../../daemon/linux/durable.ts'
 import { nodeName } from '../../../daemon/linux/node-name.ts'
-import type { CheckpointKey, DraftKey, ImageDraft, ImageKey, ImageStore, StoredImage, UnfinishedImage, UnreadableImage } from '../store.ts'
+import type { AdoptedImage, CheckpointKey, DraftKey, ImageDraft, ImageKey, ImageStore, StoredImage, UnfinishedImage, UnreadableImage } from '../store.ts'
 import { Hashing } from './hashing.ts'
-import { openManifest, sealManifest } from './manifest-file.ts'
+import { imageKey, newSalt } from './macs.ts'
+import { openManifest, sealManifest, type OpenedManifest } from './manifest-file.ts'
 import { storeError } from './store-error.ts'
 import { Verifier } from './verifier.ts'
 import { takeSlot } from './writer-slots.ts'
 
 const manifestName = 'manifest.json'
 const finishedName = 'finished'
+const memberForm = /^m\d+$/
 /** In a manifest: older than the first start of its job, which so may continue from it. */
 const beforeFirstStart = -1
 const unfinishedPrefix = '.unfinished-'
@@ -79,19 +81,23 @@ function removeIfEmpty(directory: string): void {
 export class PosixStore implements ImageStore {
   readonly name: string
   readonly #path: string
-  readonly #verifier = new Verifier()
+  readonly #verifier: Verifier
+  readonly #keys: () => StoreKeys
   readonly #writers: number
   readonly #node: string
 
   /**
    * @param writers how many may write at once, on all nodes; 0: any number
    * @param node the name by which this node coordinates checkpoints
+   * @param keys of the site, as they are at the time of the call
    */
-  constructor(path: string, writers = 0, node = nodeName()) {
+  constructor(path: string, writers = 0, node = nodeName(), keys: () => StoreKeys = () => []) {
     this.name = path
     this.#path = path
     this.#writers = writers
     this.#node = node
+    this.#keys = keys
+    this.#verifier = new Verifier(keys)
   }
 
   assertUsable(bytes: number): void {
@@ -129,12 +135,16 @@ export class PosixStore implements ImageStore {
     } catch (error) {
       throw storeError(error)
     }
-    let hashing = follow ? new Hashing(directory) : undefined
+    // As it is now: a key that comes meanwhile vouches for the next image.
+    const siteKey = sealingKey(this.#keys())
+    const salt = siteKey === undefined ? undefined : newSalt()
+    const hash = (): Hashing => new Hashing(directory, siteKey === undefined || salt === undefined ? undefined : imageKey(siteKey, salt))
+    let hashing = follow ? hash() : undefined
     return {
       directory,
       finish: async () => {
         try {
-          hashing ??= new Hashing(directory)
+          hashing ??= hash()
           return await hashing.finish()
         } catch (error) {
           throw storeError(error)
@@ -143,7 +153,7 @@ export class PosixStore implements ImageStore {
       seal: (manifest) => {
         try {
           takeOwnership(directory)
-          writeDurably(join(directory, manifestName), sealManifest(manifest))
+          writeDurably(join(directory, manifestName), sealManifest(salt === undefined ? manifest : { ...manifest, salt }, siteKey))
           for (const at of [directory, unfinished]) syncPath(at)
           return join(final, memberName)
         } catch (error) {
@@ -184,9 +194,13 @@ export class PosixStore implements ImageStore {
     return this.#names(String(job), run).filter((name) => /^\d{4,}$/.test(name))
   }
 
+  #jobNames(job: number | undefined): string[] {
+    return job === undefined ? this.#names().filter((name) => /^\d+$/.test(name)) : [String(job)]
+  }
+
   list(job?: number): StoredImage[] {
     const images: StoredImage[] = []
-    for (const jobName of job === undefined ? this.#names().filter((n) => /^\d+$/.test(n)) : [String(job)]) {
+    for (const jobName of this.#jobNames(job)) {
       for (const run of this.#names(jobName)) {
         for (const checkpoint of this.#checkpointNames(Number(jobName), run)) {
           for (const member of this.#names(jobName, run, checkpoint)) {
@@ -199,39 +213,101 @@ export class PosixStore implements ImageStore {
     return newestFirst(images)
   }
 
-  /** What is acted on by its manifest must lie where the manifest says. */
-  #image(job: string, run: string, checkpoint: string, member: string): StoredImage | undefined {
+  /** @throws StintError E_IMAGE_DAMAGED, E_IMAGE_FORGED: what is acted on by its manifest must lie where the manifest says */
+  #open(job: string, run: string, checkpoint: string, member: string): StoredImage {
     const directory = join(this.#path, job, run, checkpoint, member)
-    const manifest = this.#readManifest(directory)
-    const agrees = manifest?.job === Number(job) && manifest.run === run && checkpointName(manifest.checkpoint) === checkpoint && `m${manifest.member}` === member
-    return agrees ? { directory, manifest } : undefined
+    const { manifest, keyId } = this.#readManifest(directory)
+    const sealed = [String(manifest.job), manifest.run, checkpointName(manifest.checkpoint), `m${manifest.member}`]
+    if (sealed.join('/') !== [job, run, checkpoint, member].join('/')) {
+      throw new StintError('E_IMAGE_FORGED', `it was sealed as checkpoint ${manifest.checkpoint} of job ${manifest.job}, member ${manifest.member}, and somebody moved it`)
+    }
+    return { directory, manifest, keyId }
+  }
+
+  #image(job: string, run: string, checkpoint: string, member: string): StoredImage | undefined {
+    try {
+      return this.#open(job, run, checkpoint, member)
+    } catch {
+      return undefined // `unreadable` tells why.
+    }
   }
 
   find(key: ImageKey): StoredImage | undefined {
     return this.#image(String(key.job), key.run, checkpointName(key.checkpoint), `m${key.member}`)
   }
 
-  /** The manifest, or undefined where none can be read: such a directory is no sealed image. */
-  #readManifest(directory: string): Manifest | undefined {
+  /** @throws StintError E_IMAGE_DAMAGED, also where there is none: such a directory is no sealed image; E_IMAGE_FORGED */
+  #readManifest(directory: string): OpenedManifest {
+    let text: string
     try {
-      return openManifest(readFileSync(join(directory, manifestName), 'utf8'))
-    } catch {
-      return undefined
+      text = readFileSync(join(directory, manifestName), 'utf8')
+    } catch (cause) {
+      throw new StintError('E_IMAGE_DAMAGED', 'the manifest cannot be read', { cause })
     }
+    return openManifest(text, this.#keys())
   }
 
   async verify(image: StoredImage): Promise<void> {
     await this.#verifier.verify(image)
   }
 
-  unreadable(job: number): UnreadableImage[] {
-    return this.#names(String(job)).flatMap((run) => this.#checkpointNames(job, run).flatMap((name) => {
-      const directory = join(this.#run(job, run), name)
-      // Every member has a manifest: one that cannot be read spoils the checkpoint.
-      const members = this.#names(String(job), run, name).filter((member) => /^m\d+$/.test(member))
-      const readable = members.length > 0 && members.every((member) => this.#readManifest(join(directory, member)) !== undefined)
-      return readable ? [] : [{ run, checkpoint: Number(name), directory }]
-    }))
+  unreadable(job?: number): UnreadableImage[] {
+    return this.#jobNames(job).flatMap((jobName) => this.#names(jobName).flatMap((run) => this.#checkpointNames(Number(jobName), run).flatMap((name) => {
+      const directory = join(this.#run(Number(jobName), run), name)
+      const error = this.#faultOf(jobName, run, name)
+      return error === undefined ? [] : [{ job: Number(jobName), run, checkpoint: Number(name), directory, error }]
+    })))
+  }
+
+  /** Every member has a manifest: one that cannot be read, or trusted, spoils the checkpoint. */
+  #faultOf(job: string, run: string, checkpoint: string): StintError | undefined {
+    const members = this.#names(job, run, checkpoint).filter((member) => memberForm.test(member))
+    const faults = members.flatMap((member) => {
+      try {
+        this.#open(job, run, checkpoint, member)
+        return []
+      } catch (error) {
+        return [asStintError(error)]
+      }
+    })
+    if (members.length === 0) return new StintError('E_IMAGE_DAMAGED', 'there is no image in it')
+    return faults.find(({ code }) => code === 'E_IMAGE_FORGED') ?? faults[0]
+  }
+
+  measure({ directory }: UnreadableImage): { bytes: number; writtenAt: number } {
+    return contents(directory)
+  }
+
+  async adopt(job?: number): Promise<AdoptedImage[]> {
+    const key = sealingKey(this.#keys())
+    if (key === undefined) throw new StintError('E_BAD_REQUEST', 'this node has no store key that seals', { hint: 'Make one: `stint key init`, or `stint key rotate` when one is staged.' })
+    // Those that no key vouches for are read as if there were none.
+    const others = (): StoreKeys => this.#keys().map((one) => ({ ...one, use: 'read' }))
+    const lenient = new PosixStore(this.#path, this.#writers, this.#node, others)
+    const adopted: AdoptedImage[] = []
+    for (const image of lenient.list(job).filter(({ keyId }) => keyId !== key.id)) {
+      const { job: jobId, run, checkpoint, member } = image.manifest
+      const error = await lenient.#sealAnew(image, key).then(() => undefined, asStintError)
+      adopted.push({ job: jobId, run, checkpoint, member, error })
+    }
+    return adopted
+  }
+
+  async #sealAnew(image: StoredImage, key: StoreKey): Promise<void> {
+    await this.verify(image)
+    const salt = newSalt()
+    const hashing = new Hashing(image.directory, imageKey(key, salt))
+    try {
+      const found = new Map((await hashing.finish()).map((file) => [file.path, file]))
+      const files = image.manifest.files.map((file) => {
+        const now = found.get(file.path)
+        if (now?.xxh3 !== file.xxh3) throw new StintError('E_IMAGE_DAMAGED', `${file.path} is not what was written`)
+        return now
+      })
+      writeDurably(join(image.directory, manifestName), sealManifest({ ...image.manifest, salt, files }, key))
+    } finally {
+      await hashing.stop()
+    }
   }
 
   highestNumber(job: number, run: string): number {
@@ -259,14 +335,28 @@ export class PosixStore implements ImageStore {
       for (const at of [dirname(target), this.#path]) syncPath(at)
       for (const checkpoint of this.#checkpointNames(to, run)) {
         for (const member of this.#names(String(to), run, checkpoint)) {
-          const manifest = this.#readManifest(join(target, checkpoint, member))
-          if (manifest?.job === job) writeDurably(join(target, checkpoint, member, manifestName), sealManifest({ ...manifest, job: to, restarts: beforeFirstStart }))
+          if (memberForm.test(member)) this.#handOverImage(join(target, checkpoint, member), job, to)
         }
       }
       removeIfEmpty(join(this.#path, String(job)))
     } catch (error) {
       throw storeError(error)
     }
+  }
+
+  /** What is damaged or forged stays what it is. */
+  #handOverImage(directory: string, from: number, to: number): void {
+    let opened: OpenedManifest
+    try {
+      opened = this.#readManifest(directory)
+    } catch {
+      return
+    }
+    const { manifest, keyId } = opened
+    const keys = this.#keys()
+    // The files' MACs are made with the key that vouches for them now.
+    const key = keys.find(({ id }) => id === keyId)
+    if (manifest.job === from) writeDurably(join(directory, manifestName), sealManifest({ ...manifest, job: to, restarts: beforeFirstStart }, key))
   }
 
   markFinished(job: number, run: string): void {

@@ -17,6 +17,8 @@ make_common_layer() {
   chmod 0400 "$common/etc/munge/munge.key"
 
   cp "$HERE/etc/stint.toml" "$common/etc/stint/"
+  printf '[store]\nkey_file = "%s"\n' "$common/etc/stint/store.key" >"$STATE/key.toml"
+  "$HERE/../../node_modules/.bin/node" "$HERE/../../daemon/cli/main.ts" key init --config "$STATE/key.toml" >/dev/null
   cp "$HERE"/node/* "$common/usr/local/libexec/stint-cluster/"
   ln -s /opt/stint/daemon/bin/{stint,stintd} "$common/usr/local/bin/"
 }
