@@ -22,6 +22,7 @@ import { SandboxNetwork } from './linux/network.ts'
 import { nodeName } from './linux/node-name.ts'
 import { Users } from './linux/users.ts'
 import { notifyServiceManager } from './linux/service-manager.ts'
+import { LookPool } from './member/look-pool.ts'
 import { PostOffice } from './member/relay.ts'
 import { serveSandboxes } from './node/plugin-socket.ts'
 import { Sbatch } from './slurm/sbatch.ts'
@@ -74,8 +75,10 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const scontrol = new Scontrol(commands, programs, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
+  const looks = stack.use(new LookPool(config, node))
   const context: Context = {
     config, log, catalogue, commands, engine, network, store, stopping,
+    look: async (...args) => looks.look(...args),
     node,
     version: versionOfStint(),
     peers, announced: new Map(), expected: new Map(),
