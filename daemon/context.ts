@@ -19,6 +19,7 @@ import type { RunOptions } from './core/options.ts'
 import type { SaveStep } from './core/rollback.ts'
 import type { FailedSaves } from './core/save-failure.ts'
 import type { CommandRunner } from './linux/command.ts'
+import type { LoopDelay } from './linux/event-loop.ts'
 import type { SandboxNetwork } from './linux/network.ts'
 import type { Users } from './linux/users.ts'
 import type { GuardLink } from './member/monitor-connection.ts'
@@ -130,6 +131,13 @@ export type LookContext = Pick<Context, 'config' | 'node' | 'log' | 'commands'>
 /** Looks at a payload beside the event loop. @throws StintError E_PREFLIGHT when there is too much to look at */
 export type Look = <K extends LookKind>(kind: K, sandbox: Looked, facts: LookFacts[K]) => Promise<LookAnswers[K]>
 
+/** How quickly this daemon answers. */
+export interface Health {
+  readonly loopDelay: LoopDelay
+  /** Looks at payloads under way, and waiting for a helper. */
+  readonly looks: { readonly running: number; readonly waiting: number }
+}
+
 /** What boot.ts hands to every action. */
 export interface Context {
   readonly config: Config
@@ -148,6 +156,7 @@ export interface Context {
   readonly store: ImageStore
   readonly network: SandboxNetwork
   readonly look: Look
+  readonly health: () => Health
   /** The daemons of other nodes. */
   readonly peers: Peers
   readonly fault: FaultHook
