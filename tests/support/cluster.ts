@@ -140,13 +140,13 @@ export async function atOnce<T>(items: readonly T[], act: (item: T, index: numbe
 }
 
 /** Begins all at the same time; each test awaits its own, and the failure of one is nobody else's. */
-export function begin<K extends string, T>(work: Readonly<Record<K, () => Promise<T>>>): Record<K, Promise<T>> {
-  const entries = Object.entries<() => Promise<T>>(work).map(([name, start]) => {
+export function begin<W extends Readonly<Record<string, () => Promise<unknown>>>>(work: W): { readonly [K in keyof W]: ReturnType<W[K]> } {
+  const entries = Object.entries(work).map(([name, start]) => {
     const promise = start()
     promise.catch(() => undefined) // Seen by the test that awaits it.
     return [name, promise] as const
   })
-  return Object.fromEntries(entries) as Record<K, Promise<T>>
+  return Object.fromEntries(entries) as { readonly [K in keyof W]: ReturnType<W[K]> }
 }
 
 /** A script that prints the numbers from 1, one each fifth of a second, and ends with exit code 3: what a disturbed run must reproduce exactly. */

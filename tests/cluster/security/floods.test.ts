@@ -29,7 +29,7 @@ describe('while alice floods the REST socket in every way', () => {
         for (let i = 0; i < 5; i++) most = Math.max(most, await descriptorsOf('n1'))
         return most
       },
-    }) as typeof work
+    })
   })
 
   test("bob's jobs start under Stint, are saved and restored", async () => {
