@@ -7,29 +7,31 @@ const minute = 60_000
 const turns: readonly (readonly Flood[])[] = [['idle', 'hung-up'], restFloods.filter((kind) => kind !== 'idle' && kind !== 'hung-up')]
 const secondsEach = 10
 
+const start = <T>(act: () => Promise<T>): Promise<T> => begin({ it: act }).it
+
 describe('while alice floods the REST socket in every way', () => {
   let work: { floods: Promise<[Flood, Record<string, number>][]>; bob: Promise<number>; root: Promise<Delays>; descriptors: Promise<number> }
 
   beforeAll(() => {
-    work = begin({
-      floods: async () => {
+    work = {
+      floods: start(async () => {
         const found: [Flood, Record<string, number>][] = []
         for (const kinds of turns) found.push(...await Promise.all(kinds.map(async (kind): Promise<[Flood, Record<string, number>]> => [kind, await flood('n1', kind, secondsEach)])))
         return found
-      },
-      bob: async () => {
+      }),
+      bob: start(async () => {
         const [job] = await Promise.all([bobStarts('n1', 120), bobStarts('n1', 15)])
         await bobIsSavedAndRestored('n1', job)
         await on('ctl', `scancel ${job.job}`)
         return job.openedAfter
-      },
-      root: async () => probe('n1', turns.length * secondsEach),
-      descriptors: async () => {
+      }),
+      root: start(async () => probe('n1', turns.length * secondsEach)),
+      descriptors: start(async () => {
         let most = 0
         for (let i = 0; i < 5; i++) most = Math.max(most, await descriptorsOf('n1'))
         return most
-      },
-    })
+      }),
+    }
   })
 
   test("bob's jobs start under Stint, are saved and restored", async () => {
