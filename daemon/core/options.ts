@@ -35,6 +35,9 @@ export const knownOptions: { readonly [K in keyof RunOptions]: readonly NonNulla
   cron: cronForm,
 }
 
+/** OPTIONS_MAX in plugins/spank/options.h counts the end of the text as well. */
+export const longestOptions = 511
+
 function accepts(key: string, value: string): boolean {
   const rule: readonly string[] | RegExp | undefined = Object.hasOwn(knownOptions, key) ? knownOptions[key as keyof RunOptions] : undefined
   return rule instanceof RegExp ? rule.test(value) : (rule?.includes(value) ?? false)
@@ -42,9 +45,10 @@ function accepts(key: string, value: string): boolean {
 
 /**
  * Parses `key=value,key=value`.
- * @throws StintError E_BAD_OPTION naming the first part with an unknown key or value, or with a key for the second time
+ * @throws StintError E_BAD_OPTION for too long a text, or naming the first part with an unknown key or value, or with a key for the second time
  */
 export function parseOptions(text: string): RunOptions {
+  if (Buffer.byteLength(text) > longestOptions) throw new StintError('E_BAD_OPTION', 'what stands after --stint= is too long')
   const given = new Map<string, string>()
   const parts = text.split(',')
   if (parts.at(-1) === '') parts.pop()

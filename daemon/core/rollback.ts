@@ -1,6 +1,7 @@
 import { Type, type Static } from 'typebox'
 import { Value } from 'typebox/value'
 import { StintError } from './errors.ts'
+import { matchesGlob, parseGlob } from './glob.ts'
 
 /**
  * Files of the job that stay where they are while the job is saved, and must be as they were when it continues: what is
@@ -44,16 +45,16 @@ const leastCloneBytes = 1e6
 /** Logs up to this total are copied, too, so that one that is deleted later comes back; the others are only cut. Bytes. */
 const appendCopyBytes = 16e6
 
-/** A glob pattern as an expression: `*` and `?` stop at slashes, `**` does not; nothing else is special, a leading dot neither. */
-function globExpression(pattern: string): RegExp {
-  const text = pattern.replace(/\*\*|[*?]|[^*?]+/g, (part) => ({ '**': '.*', '*': '[^/]*', '?': '[^/]' })[part] ?? part.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'))
-  return new RegExp(`^${text}$`, 's')
-}
-
-/** @param patterns as `norollback` has them: between colons, with a slash of the whole path, without one of the name */
-export function isExcluded(path: string, patterns: string): boolean {
-  const name = path.slice(path.lastIndexOf('/') + 1)
-  return patterns.split(':').some((pattern) => pattern !== '' && globExpression(pattern).test(pattern.includes('/') ? path : name))
+/**
+ * Tells which files an option leaves out.
+ * @param patterns as `norollback` has them: between colons, with a slash of the whole path, without one of the name
+ */
+export function excluder(patterns: string): (path: string) => boolean {
+  const globs = patterns.split(':').filter((pattern) => pattern !== '').map((pattern) => ({ glob: parseGlob(pattern), ofPath: pattern.includes('/') }))
+  return (path) => {
+    const name = path.slice(path.lastIndexOf('/') + 1)
+    return globs.some(({ glob, ofPath }) => matchesGlob(glob, ofPath ? path : name))
+  }
 }
 
 /** Every path once, by the descriptor that tells most: open for appending only if everything that has it open is. */
@@ -76,6 +77,7 @@ function merge(files: readonly WritableFile[]): Omit<SaveStep, 'copy'>[] {
  * @param limitBytes of all plain copies together
  */
 export function planSave(files: readonly WritableFile[], patterns: string, limitBytes: number): SaveStep[] {
+  const isExcluded = excluder(patterns)
   let [left, leftForLogs] = [limitBytes, Math.min(appendCopyBytes, limitBytes)]
   const plan = (step: Omit<SaveStep, 'copy'>): SaveStep => {
     const copy = step.bytes <= left && (!step.append || step.bytes <= leftForLogs)
@@ -83,7 +85,7 @@ export function planSave(files: readonly WritableFile[], patterns: string, limit
     if (copy && step.append) leftForLogs -= step.bytes
     return { ...step, copy }
   }
-  return merge(files.filter((file) => !isExcluded(file.path, patterns))).toSorted((a, b) => Number(a.append) - Number(b.append) || a.bytes - b.bytes).map(plan)
+  return merge(files.filter((file) => !isExcluded(file.path))).toSorted((a, b) => Number(a.append) - Number(b.append) || a.bytes - b.bytes).map(plan)
 }
 
 /** Bytes that a plan adds to what a checkpoint must write or, for clones, read for their checksums; and how many files it reads. */
