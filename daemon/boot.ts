@@ -25,6 +25,7 @@ import { Segment } from './linux/segment.ts'
 import { nodeName } from './linux/node-name.ts'
 import { Users } from './linux/users.ts'
 import { notifyServiceManager } from './linux/service-manager.ts'
+import { LookPool } from './member/look-pool.ts'
 import { PostOffice } from './member/relay.ts'
 import { serveSandboxes } from './node/plugin-socket.ts'
 import { Sbatch } from './slurm/sbatch.ts'
@@ -78,8 +79,10 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const scontrol = new Scontrol(commands, programs, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
+  const looks = stack.use(new LookPool(config, node))
   const context: Context = {
     config, log, catalogue, commands, engine, network, store, keyring, stopping, segment: new Segment(commands, programs, config.network.pool),
+    look: async (...args) => looks.look(...args),
     node,
     version: versionOfStint(),
     peers, announced: new Map(), expected: new Map(),

@@ -13,16 +13,17 @@ import type { Objects, Prediction } from './core/deadline.ts'
 import type { DrainReport } from './core/drain.ts'
 import type { FaultHook } from './core/fault-points.ts'
 import type { LaunchBook } from './core/launch-book.ts'
+import type { LookAnswers, LookFacts, LookKind } from './core/looks.ts'
 import type { MemberPlan, MemberPort } from './core/member.ts'
 import type { Obstacle } from './core/obstacles.ts'
 import type { RunOptions } from './core/options.ts'
 import type { StintError } from './core/errors.ts'
 import type { StoreKeys } from './core/store-keys.ts'
+import type { SaveStep } from './core/rollback.ts'
 import type { FailedSaves } from './core/save-failure.ts'
 import type { CommandRunner } from './linux/command.ts'
 import type { SandboxNetwork } from './linux/network.ts'
 import type { Segment } from './linux/segment.ts'
-import type { PayloadProcess } from './linux/payload.ts'
 import type { Users } from './linux/users.ts'
 import type { GuardLink } from './member/monitor-connection.ts'
 import type { PostOffice } from './member/relay.ts'
@@ -45,13 +46,20 @@ export interface MemberDump {
   reached: Promise<unknown> | undefined
   /** Set when the engine stands at its barrier. */
   prepared: PreparedDump | undefined
-  /** The payload's processes as they stand frozen, and the files that travel with the image. */
-  processes: readonly PayloadProcess[]
+  /** Files that travel with the image, and those that go on record, as the payload stands frozen. */
   carried: readonly string[]
+  files: FilesOnRecord | undefined
   /** Bytes of memory that the payload holds, frozen. */
   memory: number | undefined
   /** Counted when the open files were put on record. */
   objects: Objects | undefined
+}
+
+/** What is written down of files that are open for writing. */
+export interface FilesOnRecord {
+  readonly plan: readonly SaveStep[]
+  /** The node's PIDs of those who hold them, by the sandbox's. */
+  readonly holders: ReadonlyMap<number, number>
 }
 
 /** A sandbox on this node while it lives. The catalogue has what must outlive the daemon; here is the rest. */
@@ -124,6 +132,15 @@ export const freshSandbox = (): Pick<Sandbox, 'requeue' | 'settling' | 'busy' | 
   requeue: undefined, settling: undefined, busy: false, deadline: undefined, notBefore: 0, plannedAt: undefined, post: undefined, dump: undefined, restoring: undefined, lost: false, others: new Map(),
 })
 
+/** What a look needs of a sandbox: plain data, for it is sent to a helper process. */
+export type Looked = Pick<Sandbox, 'pid1' | 'run' | 'options' | 'hosts' | 'network'>
+
+/** What a look has around it: a helper process has neither the catalogue nor any connection. */
+export type LookContext = Pick<Context, 'config' | 'node' | 'log' | 'commands'>
+
+/** Looks at a payload beside the event loop. @throws StintError E_PREFLIGHT when there is too much to look at */
+export type Look = <K extends LookKind>(kind: K, sandbox: Looked, facts: LookFacts[K]) => Promise<LookAnswers[K]>
+
 /** What boot.ts hands to every action. */
 export interface Context {
   readonly config: Config
@@ -144,6 +161,7 @@ export interface Context {
   readonly keyring: { readonly current: () => StoreKeys; readonly fault: StintError | undefined }
   readonly network: SandboxNetwork
   readonly segment: Segment
+  readonly look: Look
   /** The daemons of other nodes. */
   readonly peers: Peers
   readonly fault: FaultHook

@@ -8,7 +8,7 @@ export type BlockerKind =
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'script-limit' | 'lease'
-    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'landlock' | 'no-requeue' | 'not-running' | 'overlong-path'
+    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'landlock' | 'no-requeue' | 'not-running' | 'overlong-path' | 'too-many'
     | BlockerKind
   readonly message: string
   readonly remedy: string
@@ -39,16 +39,26 @@ function name(process: Pick<ObservedProcess, 'comm' | 'pid'>): string {
   return `${process.comm} (PID ${process.pid} in the sandbox)`
 }
 
-/** Where the way up from a process ends: at the payload's root, at PID 1, or at 0 for one that entered from outside (CRIU itself). */
-function topOf(pid: number, parents: ReadonlyMap<number, number>, rootPid: number): number | undefined {
+/**
+ * Where the way up from a process ends: at the payload's root, at PID 1, or at 0 for one that entered from outside (CRIU itself).
+ * @param known ends that were found before; what is found is added, so that a long chain of processes is walked once
+ */
+function topOf(pid: number, parents: ReadonlyMap<number, number>, rootPid: number, known: Map<number, number | undefined>): number | undefined {
+  const way: number[] = []
   let at: number | undefined = pid
-  for (let steps = 0; at !== undefined && at > 1 && at !== rootPid && steps <= parents.size; steps++) at = parents.get(at)
-  return at
+  while (at !== undefined && at > 1 && at !== rootPid && !known.has(at) && way.length <= parents.size) {
+    way.push(at)
+    at = parents.get(at)
+  }
+  const top = at !== undefined && known.has(at) ? known.get(at) : at
+  for (const passed of way) known.set(passed, top)
+  return top
 }
 
 function withTops<P extends { pid: number; parent: number }>(processes: readonly P[], rootPid: number): { process: P; top: number | undefined }[] {
   const parents = new Map(processes.map((p) => [p.pid, p.parent]))
-  return processes.map((process) => ({ process, top: topOf(process.pid, parents, rootPid) }))
+  const known = new Map<number, number | undefined>()
+  return processes.map((process) => ({ process, top: topOf(process.pid, parents, rootPid, known) }))
 }
 
 /** Processes that hang below PID 1 but not below the payload's root: CRIU would leave them out without a word. */

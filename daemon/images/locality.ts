@@ -3,7 +3,7 @@ import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import type { Context } from '../context.ts'
 
 /** What the site says of its directories. */
-export function fileRules({ config: { files } }: Context): FileRules {
+export function fileRules({ config: { files } }: Pick<Context, 'config'>): FileRules {
   return { sharedPaths: files.shared_paths, systemPaths: files.system_paths }
 }
 

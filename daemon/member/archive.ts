@@ -5,7 +5,7 @@ import { StintError, asStintError, systemCode } from '../core/errors.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import { copyBounded } from '../linux/bounded-copy.ts'
 import { overlongBelow } from '../linux/payload.ts'
-import type { Context, Sandbox } from '../context.ts'
+import type { Context, Looked, Sandbox } from '../context.ts'
 import { scriptLimit } from './job-script.ts'
 import { sandboxDirectory } from '../context.ts'
 
@@ -45,13 +45,14 @@ const metadata = ['--format=posix', '--pax-option=delete=ctime,delete=atime', '-
 
 /**
  * Access times stay as they are.
+ * @param paths from `/`, each with a zero byte behind it
  * @param runAs what stands before tar: nothing, or asUserOutOfReach()
  */
-async function pack(context: Context, sandbox: Sandbox, output: string, paths: readonly Buffer[], runAs: readonly string[] = []): Promise<void> {
+async function pack(context: Context, sandbox: Sandbox, output: string, paths: Uint8Array, runAs: readonly string[] = []): Promise<void> {
   try {
     await context.commands.run(
       [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--atime-preserve=system', ...metadata, '--sparse', '--numeric-owner', '--null', '--files-from=-'],
-      { input: Buffer.concat(paths.flatMap((path) => [path, Buffer.from([0])])), outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
+      { input: paths, outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {
     const message = asStintError(error).message
@@ -70,16 +71,21 @@ async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '
   )
 }
 
-/** What lies in the private trees, by the bytes of its names. Not the trees' own directories: they are root's and stand in every sandbox. */
-function treeEntries(sandbox: Sandbox): Buffer[] {
-  return carriedTrees.flatMap((tree) => readdirSync(`/proc/${sandbox.pid1}/root${tree}`, { encoding: 'buffer' }).map((name) => Buffer.concat([Buffer.from(`${tree.slice(1)}/`), name])))
+/**
+ * What lies in the private trees, by the bytes of its names, each with a zero byte behind it. Not the trees' own directories: they are
+ * root's and stand in every sandbox.
+ */
+export function treeEntries(sandbox: Looked): Uint8Array {
+  return Buffer.concat(carriedTrees.flatMap((tree) => (
+    readdirSync(`/proc/${sandbox.pid1}/root${tree}`, { encoding: 'buffer' }).flatMap((name) => [Buffer.from(`${tree.slice(1)}/`), name, Buffer.from([0])])
+  )))
 }
 
 /**
  * What of the private trees would not come back: tar packs by descriptors whatever is there, and unpacks by names.
  * @param directories that are looked at in each tree, at most
  */
-export async function treeObstacles({ pid1 }: Sandbox, directories = Infinity): Promise<Obstacle[]> {
+export async function treeObstacles({ pid1 }: Looked, directories = Infinity): Promise<Obstacle[]> {
   const root = `/proc/${pid1}/root`
   const found = await Promise.all(carriedTrees.map(async (tree) => ({ tree, overlong: await overlongBelow(Buffer.from(`${root}${tree}`), { directories }) })))
   return found.flatMap(({ tree, overlong }) => (overlong === undefined ? [] : [{
@@ -88,25 +94,27 @@ export async function treeObstacles({ pid1 }: Sandbox, directories = Infinity): 
 }
 
 /** Asked once more, of everything, while the payload is frozen. @throws StintError E_PREFLIGHT */
-async function assertNamable(sandbox: Sandbox): Promise<void> {
-  const [first] = await treeObstacles(sandbox)
+async function assertNamable(context: Context, sandbox: Sandbox): Promise<void> {
+  const [first] = await context.look('trees', sandbox, null)
   if (first !== undefined) throw new StintError('E_PREFLIGHT', first.message, { hint: first.remedy, details: { obstacles: [first] } })
 }
 
 /** An archive of nothing as tar writes it: end-of-archive blocks up to a whole record. */
 const emptyArchive = Buffer.alloc(10_240)
 
-/** Puts what is not CRIU's into the image: the private trees, node-local open files, the job script. The payload is frozen. */
-export async function carryOut(context: Context, sandbox: Sandbox, directory: string, carried: readonly string[]): Promise<void> {
-  const entries = treeEntries(sandbox)
+/**
+ * Puts what is not CRIU's into the image: the private trees, node-local open files, the job script. The payload is frozen.
+ * @param entries as treeEntries has them
+ */
+export async function carryOut(context: Context, sandbox: Sandbox, directory: string, entries: Uint8Array, carried: readonly string[]): Promise<void> {
   if (entries.length > 0) {
-    const namable = assertNamable(sandbox)
+    const namable = assertNamable(context, sandbox)
     namable.catch(() => undefined) // Awaited below, when tar does not write any more.
     await pack(context, sandbox, join(directory, treeName), entries)
     await namable
   }
   else writeFileSync(join(directory, treeName), emptyArchive, { mode: 0o600 })
-  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), carried.map((path) => Buffer.from(path.slice(1))), await asUserOutOfReach(context, sandbox))
+  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), Buffer.from(carried.map((path) => `${path.slice(1)}\0`).join('')), await asUserOutOfReach(context, sandbox))
   if (sandbox.run.script !== '') await copyBounded(`/proc/${sandbox.pid1}/root${sandbox.run.script}`, join(directory, scriptName), 0o600, scriptLimit(context))
 }
 

@@ -1,6 +1,4 @@
-import { readdirSync, statSync } from 'node:fs'
 import { release, machine } from 'node:os'
-import { join } from 'node:path'
 import type { DumpOrder, DumpReport, RunCut, SealReport } from '../core/member.ts'
 import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
 import { emptyBook } from '../core/launch-book.ts'
@@ -8,17 +6,17 @@ import { StintError, asStintError } from '../core/errors.ts'
 import { cgroupPlaces } from '../linux/cgroups.ts'
 import { memoryInUse } from '../linux/memory-limit.ts'
 import { processStat } from '../linux/processes.ts'
-import { payloadGroups, rootAlive, watchesTrees, type PayloadProcess } from '../linux/payload.ts'
+import { payloadGroups, rootAlive } from '../linux/payload.ts'
+import { bytesBelow } from '../linux/tree-bytes.ts'
 import { carryOut } from './archive.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from '../context.ts'
 import { assertNotForged, recordIdentities } from './identities.ts'
 import { recordLedger } from './ledger.ts'
-import { assertNoObstacles, assertTreeComplete, bytesBeside, countObjects, inspect } from './preflight.ts'
+import { assertNoObstacles, assertTreeComplete, bytesBeside } from './preflight.ts'
 import { watchDecision } from './in-doubt.ts'
 import { recordReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
 import { recordFiles } from './file-rollback.ts'
-import { tcpLosses } from './tcp-losses.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
 
@@ -63,7 +61,7 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
     catalogue.members.move(sandbox.memberId, 'dumping', startedAt)
     return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
   })
-  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, processes: [], carried: [], memory: undefined, objects: undefined }
+  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, files: undefined, carried: [], memory: undefined, objects: undefined }
   if (sandbox.coordinator !== undefined) {
     watchDecision(context, sandbox, order, async (decision) => (
       decision === 'commit' ? commit(context, sandbox, order) : abort(context, sandbox, order, { code: 'E_PEER', message: 'the coordinator has given this checkpoint up' })
@@ -93,41 +91,36 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.reach(row.id, 'written')
   context.fault('prepared')
-  // Asked anew while the payload is frozen: what came since the preflight is caught before anything is ended.
-  const { processes, carried, obstacles } = inspect(context, sandbox)
-  assertTreeComplete(processes)
-  const losses = await tcpLosses(context, sandbox, processes)
-  assertNoObstacles([...obstacles.filter(({ kind }) => kind === 'lease' || kind === 'landlock'), ...losses.obstacles])
-  Object.assign(half, { processes, carried })
-  for (const text of losses.notes) sandbox.link?.send('say', { text })
-  if (order.keepRunning) tellWatchers(context, sandbox, processes)
+  const found = await context.look('frozen', sandbox, null)
+  assertTreeComplete(found.lost)
+  assertNoObstacles(found.obstacles)
+  const { carried, objects } = found
+  Object.assign(half, { carried, objects, files: found })
+  for (const text of found.notes) sandbox.link?.send('say', { text })
+  if (order.keepRunning && found.watchesTrees) tellWatchers(context, sandbox)
   // Side by side: the payload is frozen for all of them.
   const outcomes = await Promise.allSettled([
-    recordIdentities(context, sandbox, draft.directory), recordLedger(context, sandbox, draft.directory), carryOut(context, sandbox, draft.directory, carried),
+    recordIdentities(context, sandbox, draft.directory), recordLedger(context, sandbox, draft.directory, found.living), carryOut(context, sandbox, draft.directory, found.entries, carried),
   ])
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
-  await recordReadFiles(context, sandbox, draft.directory, processes, carried)
-  return { dumpMs, bytes: bytesBelow(draft.directory) }
+  await recordReadFiles(context, sandbox, draft.directory, found.readFiles)
+  return { dumpMs, bytes: await bytesBelow(draft.directory) }
 }
 
 /** All members are frozen: what they have open for writing goes on record. */
 export async function record(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
   const half = requireDump(sandbox, order)
-  half.objects = countObjects(sandbox, half.processes, await recordFiles(context, sandbox, half.draft.directory, half.processes, half.carried))
+  const { files, objects } = half
+  if (files === undefined || objects === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
+  half.objects = { ...objects, copies: await recordFiles(context, sandbox, half.draft.directory, files) }
 }
 
 /** What the payload will see of a checkpoint that it survives (docs/reference/visible.md) is said once in a run. */
-function tellWatchers(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): void {
+function tellWatchers(context: Context, sandbox: Sandbox): void {
   const { events } = context.catalogue
-  if (!watchesTrees(sandbox.pid1, processes) || events.ofRun(sandbox.run.id).some(({ kind }) => kind === 'watched')) return
+  if (events.ofRun(sandbox.run.id).some(({ kind }) => kind === 'watched')) return
   events.add(sandbox.run.id, Date.now(), 'watched', {})
   sandbox.link?.send('say', { text: 'the job watches files in /tmp or /dev/shm for being opened or read (inotify, fanotify): a checkpoint that it survives reads them, and it will see that' })
-}
-
-function bytesBelow(directory: string): number {
-  return readdirSync(directory, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)
 }
 
 function manifestOf(context: Context, sandbox: Sandbox, order: DumpOrder, cut: RunCut, files: ImageFile[]): Manifest {

@@ -3,14 +3,14 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { placeOf } from '../core/file-places.ts'
 import { StintError, asStintError, systemCode } from '../core/errors.ts'
-import { laterJournals, parseRollback, planRollback, packName, planSave, plannedCost, type RecordedFile, type Rollback, type RollbackStep, type SaveStep, type Seen, type WritableFile } from '../core/rollback.ts'
+import { laterJournals, parseRollback, planRollback, packName, planSave, type RecordedFile, type Rollback, type RollbackStep, type SaveStep, type Seen, type WritableFile } from '../core/rollback.ts'
 import { insideTree } from '../core/obstacles.ts'
 import { tryLock } from '../linux/file-lock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
-import { nodePidByOwn, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
+import type { OpenFile, PayloadProcess } from '../linux/payload.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { asUserOutOfReach, inMounts } from './archive.ts'
-import { type Context, type Sandbox, rootPid } from '../context.ts'
+import { type Context, type FilesOnRecord, type LookContext, type Looked, type Sandbox, rootPid } from '../context.ts'
 import { fileRules } from '../images/locality.ts'
 
 /** In an image: `rollback/record.json` and the contents beside it. */
@@ -95,7 +95,7 @@ async function order(context: Context, sandbox: Sandbox, orders: readonly Order[
  * Tells whether the payload would notice that one of its files is opened. Inodes alone are compared: the kernel's device numbers of
  * a watch are not always those of stat(2).
  */
-function noticer(sandbox: Sandbox, processes: readonly PayloadProcess[]): (file: OpenFile) => boolean {
+function noticer(sandbox: Looked, processes: readonly PayloadProcess[]): (file: OpenFile) => boolean {
   const watched = new Set(processes.flatMap((process) => process.watched.map(({ inode }) => inode)))
   const leased = new Set(processes.flatMap((process) => process.files.filter((file) => file.leased).map((file) => file.path)))
   const parents = new Map<string, number | undefined>()
@@ -108,7 +108,7 @@ function noticer(sandbox: Sandbox, processes: readonly PayloadProcess[]): (file:
 }
 
 /** Of all open files those that stay where they are and may change: open for writing, neither private nor carried. */
-function writableFiles(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: ReadonlySet<string>): WritableFile[] {
+function writableFiles(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[], carried: ReadonlySet<string>): WritableFile[] {
   const rules = fileRules(context)
   const mounts = mountsOf(sandbox.pid1)
   const storeDevice = statSync(context.config.store.path, { throwIfNoEntry: false })?.dev
@@ -121,14 +121,10 @@ function writableFiles(context: Context, sandbox: Sandbox, processes: readonly P
   })
 }
 
-function planFor(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: readonly string[]): SaveStep[] {
+/** What is to be recorded of the files that the payload has open for writing. */
+export function planFor(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[], carried: readonly string[]): SaveStep[] {
   const files = writableFiles(context, sandbox, processes, new Set(carried))
   return planSave(files, sandbox.options.norollback, context.config.files.rollback_copy_limit_mb * 1e6)
-}
-
-/** What the contents of open files would add to a checkpoint now. */
-export function rollbackCost(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: readonly string[]): { copied: number; cloned: number; files: number } {
-  return plannedCost(planFor(context, sandbox, processes, carried))
 }
 
 /** Output and error of the job: the guard has them as slurmstepd opened them. */
@@ -183,17 +179,15 @@ function howToSave(step: SaveStep): string {
   return `${step.clone ? 'r' : ''}${step.copy ? 'c' : ''}${step.append && !step.copy ? 'f' : ''}`
 }
 
-async function record(context: Context, sandbox: Sandbox, directory: string, processes: readonly PayloadProcess[], carried: readonly string[]): Promise<number> {
+async function record(context: Context, sandbox: Sandbox, directory: string, { plan, holders }: FilesOnRecord): Promise<number> {
   const frozenAt = Date.now()
-  const plan = planFor(context, sandbox, processes, carried)
   const outputs = outputsOf(context, sandbox)
-  const pids = plan.length === 0 ? new Map<number, number>() : nodePidByOwn(sandbox.pid1)
   const into = join(directory, directoryName)
   mkdirSync(into, { mode: 0o700 })
   const pack = openSync(join(into, packName), 'wx', 0o600)
   const answers = await order(context, sandbox, plan.map((step, n) => ({
     content: step.clone ? join(into, String(n)) : undefined,
-    words: (descriptor) => ['save', String(pids.get(step.holder?.pid ?? 0) ?? -1), String(step.holder?.fd ?? -1), step.source ?? '', step.path, String(descriptor), howToSave(step)],
+    words: (descriptor) => ['save', String(holders.get(step.holder?.pid ?? 0) ?? -1), String(step.holder?.fd ?? -1), step.source ?? '', step.path, String(descriptor), howToSave(step)],
   })), { flags: 'wx', first: pack, capability: 'sys_ptrace' }).finally(() => { closeSync(pack) })
   const recorded = plan.map((step, n) => ({ path: step.path, ...readSaved(step, String(n), outputs, context.config.files.rollback_copy_limit_mb, answers[n]) }))
   const rollback: Rollback = { frozenAt, files: recorded.flatMap(({ file }) => (file === undefined ? [] : [file])) }
@@ -207,9 +201,9 @@ async function record(context: Context, sandbox: Sandbox, directory: string, pro
  * several of them write must not change any more. A fault here costs the files' way back, never the checkpoint.
  * @returns how many files are on record
  */
-export async function recordFiles(context: Context, sandbox: Sandbox, directory: string, processes: readonly PayloadProcess[], carried: readonly string[]): Promise<number> {
+export async function recordFiles(context: Context, sandbox: Sandbox, directory: string, files: FilesOnRecord): Promise<number> {
   try {
-    return await record(context, sandbox, directory, processes, carried)
+    return await record(context, sandbox, directory, files)
   } catch (cause) {
     const error = asStintError(cause)
     context.log.error({ err: error, job: sandbox.run.job_id }, 'open files not recorded')

@@ -8,7 +8,7 @@ import { insideTree, type Obstacle } from '../core/obstacles.ts'
 import { sandboxProc } from '../linux/payload.ts'
 import { listPids, processStat, processStatus, unlessGone } from '../linux/processes.ts'
 import { asUser, inMounts } from './archive.ts'
-import { type Context, type Sandbox, rootPid } from '../context.ts'
+import { type Context, type LookContext, type Looked, type Sandbox, rootPid } from '../context.ts'
 
 /** In an image: what `stint-init ledger` read at the freeze (core/ledger.ts). */
 const recordName = 'ledger.json'
@@ -24,7 +24,7 @@ const helperBytes = 256 * 2 ** 20
  * payload knows. Not in the job's cgroups: a frozen job may be at its memory limit.
  * @param outputFile takes the answers, which are then empty here
  */
-export async function ledgerHelper(context: Context, sandbox: Sandbox, mode: 'look' | 'record' | 'identities' | 'put', input: string, outputFile?: string): Promise<string> {
+export async function ledgerHelper(context: LookContext, sandbox: Looked, mode: 'look' | 'record' | 'identities' | 'put', input: string, outputFile?: string): Promise<string> {
   const { stdout } = await context.commands.run(
     [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--pid', '--mount', '--net', '--wd=/', '--', join(context.config.paths.libexec_dir, 'stint-init'), 'ledger', mode],
     { input, timeoutSeconds: helperSeconds, maxOutputBytes: helperBytes, ...(outputFile === undefined ? {} : { outputFile }) },
@@ -54,10 +54,13 @@ export function tellNotices(context: Context, sandbox: Sandbox, notices: readonl
   }
 }
 
-/** The payload is frozen. A fault here costs what could be put back, never the checkpoint. */
-export async function recordLedger(context: Context, sandbox: Sandbox, directory: string): Promise<void> {
+/**
+ * The payload is frozen. A fault here costs what could be put back, never the checkpoint.
+ * @param pids the payload's living processes, as the sandbox counts
+ */
+export async function recordLedger(context: Context, sandbox: Sandbox, directory: string, pids: readonly number[]): Promise<void> {
   try {
-    const ledger = readRecord(await ledgerHelper(context, sandbox, 'record', recordInput(payloadPids(sandbox))), stepCpus(context, sandbox))
+    const ledger = readRecord(await ledgerHelper(context, sandbox, 'record', recordInput(pids)), stepCpus(context, sandbox))
     writeFileSync(join(directory, recordName), JSON.stringify(ledger), { mode: 0o600 })
   } catch (cause) {
     const error = asStintError(cause)
@@ -85,7 +88,7 @@ export async function putBackLedger(context: Context, sandbox: Sandbox, director
 type Process = { readonly pid: number; readonly comm: string; readonly state: string }
 
 /** Threads with a directory or descriptors of their own. Asks the kernel only of processes with threads. */
-async function ownOfThreads(context: Context, sandbox: Sandbox, processes: readonly Process[]): Promise<Obstacle[]> {
+async function ownOfThreads(context: LookContext, sandbox: Looked, processes: readonly Process[]): Promise<Obstacle[]> {
   const proc = sandboxProc(sandbox.pid1)
   const threaded = processes.filter(({ pid }) => (unlessGone(() => readdirSync(`${proc}/${pid}/task`)) ?? []).length > 1)
   if (threaded.length === 0) return []
@@ -94,7 +97,7 @@ async function ownOfThreads(context: Context, sandbox: Sandbox, processes: reado
 }
 
 /** POSIX timers that may be set to a time of day. The kernel does not say whose they are: with none on this node there is none in the job. */
-function absoluteTimers({ pid1 }: Sandbox, processes: readonly Process[]): Obstacle[] {
+function absoluteTimers({ pid1 }: Looked, processes: readonly Process[]): Obstacle[] {
   const proc = sandboxProc(pid1)
   const [first] = processes.filter(({ pid }) => hasRealtimeTimers(unlessGone(() => readFileSync(`${proc}/${pid}/timers`, 'utf8')) ?? ''))
   if (first === undefined || !anyAbsoluteTimer(unlessGone(() => readFileSync('/proc/timer_list', 'latin1')) ?? '')) return []
@@ -102,7 +105,7 @@ function absoluteTimers({ pid1 }: Sandbox, processes: readonly Process[]): Obsta
 }
 
 /** What CRIU would lose in silence and nobody can put back. */
-export async function ledgerObstacles(context: Context, sandbox: Sandbox, processes: readonly Process[]): Promise<Obstacle[]> {
+export async function ledgerObstacles(context: LookContext, sandbox: Looked, processes: readonly Process[]): Promise<Obstacle[]> {
   const living = processes.filter(({ state }) => state !== 'Z')
   const threads = await ownOfThreads(context, sandbox, living).catch((error: unknown): Obstacle[] => {
     context.log.error({ err: asStintError(error), job: sandbox.run.job_id }, 'threads were not looked at')

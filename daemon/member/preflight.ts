@@ -1,52 +1,18 @@
-import { statSync } from 'node:fs'
-import { connectionObstacles, insideTree, landlockObstacles, leaseObstacles, outsideTree, processObstacles, type Obstacle } from '../core/obstacles.ts'
-import { carriedTrees, isBelowAny, placeOf } from '../core/file-places.ts'
-import { StintError } from '../core/errors.ts'
+import type { LookAnswers } from '../core/looks.ts'
+import type { Obstacle } from '../core/obstacles.ts'
+import { StintError, asStintError } from '../core/errors.ts'
 import type { MemberObservation } from '../core/member.ts'
 import { clockTime } from '../core/save-failure.ts'
-import { assumedSeconds, predict, type DeadlineRules, type Objects, type Prediction } from '../core/deadline.ts'
+import { assumedSeconds, predict, type DeadlineRules, type Prediction } from '../core/deadline.ts'
 import { isFrozen } from '../linux/cgroups.ts'
-import { landlocked } from '../linux/landlock.ts'
-import { mountOfPath, mountsOf } from '../linux/mounts.ts'
-import { ghostBytes, payloadBytes, payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
-import { namespaceOf } from '../linux/processes.ts'
-import { connectionsOf, isLoopback } from '../linux/tcp.ts'
-import { lookForBlockers } from './blockers.ts'
-import { treeObstacles } from './archive.ts'
+import { processStat } from '../linux/processes.ts'
+import type { Context, Sandbox } from '../context.ts'
 import { scriptObstacles } from './job-script.ts'
-import { type Context, type Sandbox, rootPid } from '../context.ts'
-import { ledgerObstacles, tellKeys } from './ledger.ts'
-import { fileRules } from '../images/locality.ts'
-import { rollbackCost } from './file-rollback.ts'
-import { tcpLosses } from './tcp-losses.ts'
+import { tellKeys } from './ledger.ts'
 
 export function deadlineRules(context: Context): DeadlineRules {
   const { deadline } = context.config
   return { safety: deadline.safety, marginSeconds: deadline.margin_seconds, assumedBytesPerSecond: deadline.assumed_mb_per_second * 1e6 }
-}
-
-/** @param copies files that are put on record because they are open for writing */
-export function countObjects(sandbox: Sandbox, processes: readonly PayloadProcess[], copies: number): Objects {
-  const payload = insideTree(processes, rootPid)
-  const sum = (count: (process: PayloadProcess) => number): number => payload.reduce((total, process) => total + count(process), 0)
-  return {
-    processes: payload.length, copies, connections: connectionsOf(sandbox.pid1).length,
-    threads: sum((process) => process.threads), mappings: sum((process) => process.mappings),
-    files: sum((process) => process.files.filter((file) => file.fd !== undefined).length + process.sockets.length + process.anonymous.length),
-  }
-}
-
-/** The job script travels with the image. */
-function scriptBytes(sandbox: Sandbox): number {
-  return sandbox.run.script === '' ? 0 : statSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`, { throwIfNoEntry: false })?.size ?? 0
-}
-
-/** Bytes a checkpoint must write now, and how long that should take with what it must only read. */
-async function predictFor(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: { paths: readonly string[]; bytes: number }): Promise<{ bytes: number; prediction: Prediction }> {
-  const { copied, cloned, files } = rollbackCost(context, sandbox, processes, carried.paths)
-  const bytes = await payloadBytes(sandbox.pid1) + await ghostBytes(sandbox.pid1, processes) + scriptBytes(sandbox) + carried.bytes + copied
-  const objectSeconds = assumedSeconds(countObjects(sandbox, processes, files))
-  return { bytes, prediction: predict(bytes + cloned, objectSeconds, context.catalogue.throughput.recent(context.store.name), deadlineRules(context)) }
 }
 
 function others(context: Context, sandbox: Sandbox): Sandbox[] {
@@ -70,70 +36,38 @@ export function bytesBeside(context: Context, sandbox: Sandbox): number {
   return others(context, sandbox).reduce((sum, other) => (other.busy ? sum + (other.plan?.prediction.bytes ?? 0) : sum), 0)
 }
 
-/** Sorts the payload's open files into those that need nothing, those that are carried, and obstacles. */
-function judgeFiles(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): { carried: string[]; carriedBytes: number; obstacles: Obstacle[] } {
-  const rules = fileRules(context)
-  const mounts = mountsOf(sandbox.pid1)
-  const obstacles: Obstacle[] = []
-  const carried = new Map<string, OpenFile>()
-  // Slurm truncates these when the job starts again; their content comes back from the image.
-  const truncated = new Set(JSON.parse(sandbox.run.outputs) as string[])
-  for (const file of processes.flatMap((p) => p.files)) {
-    const own = mounts.find((m) => m.id === file.mountId)
-    // On no mount of the sandbox: its path means another file here, and is a blocker of its own.
-    if (file.mountId !== undefined && own === undefined) continue
-    const mount = own ?? mountOfPath(mounts, file.path)
-    if (file.kind === 'character-device' && !/^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/ptmx|pts\/\d+)$/.test(file.path)) {
-      obstacles.push({ kind: 'device', message: `the device ${file.path} is open (PID ${file.pid})`, remedy: 'CRIU cannot save devices; for MPI choose TCP and shared memory (UCX_TLS=tcp,self,sysv,posix, FI_PROVIDER=tcp).' })
-      continue
-    }
-    if (truncated.has(file.path) && !file.deleted) {
-      carried.set(file.path, file)
-      continue
-    }
-    if (file.path === sandbox.run.script || placeOf(file.path, mount?.type, file.writable, rules) !== 'local') continue
-    // A deleted file's content is in the image already (CRIU's ghost files).
-    if (file.deleted || file.kind === 'block-device') continue
-    if (file.path.includes('\uFFFD')) obstacles.push({ kind: 'node-local-file', message: `${file.path} is open (PID ${file.pid}), exists on ${context.node} only, and its name is no UTF-8 text`, remedy: 'Give the file another name, or keep it on the shared file system.' })
-    else if (file.uid === sandbox.run.uid) carried.set(file.path, file)
-    else obstacles.push({ kind: 'node-local-file', message: `${file.path} is open (PID ${file.pid}) and exists on ${context.node} only`, remedy: 'Keep the job\'s files on the shared file system, or ask your admin to list the directory under files.shared_paths.' })
-  }
-  const isPacked = (path: string): boolean => carried.has(path) || isBelowAny(path, carriedTrees)
-  obstacles.push(...leaseObstacles(processes.flatMap((p) => p.files), isPacked))
-  const carriedBytes = [...carried.values()].reduce((sum, file) => sum + (file.kind === 'file' ? file.bytes : 0), 0)
-  if (carriedBytes > context.config.files.carry_limit_mb * 1e6) {
-    obstacles.push({ kind: 'carry-limit', message: `open files that must travel with the image hold ${Math.round(carriedBytes / 1e6)} MB, more than files.carry_limit_mb`, remedy: 'Keep large files on the shared file system.' })
-  }
-  return { carried: [...carried.keys()], carriedBytes, obstacles }
+/** Whether the guard is stopped. One that has ended is found otherwise. */
+function isGuardStopped(context: Context, sandbox: Sandbox): boolean {
+  const { guard_pid: pid, guard_start: startTime } = context.catalogue.members.require(sandbox.memberId)
+  const stat = processStat(pid)
+  return stat?.startTime === startTime && (stat.state === 'T' || stat.state === 't')
 }
 
-/** What the payload consists of now: everything CRIU would lose in silence, and the files that must travel with the image. */
-export function inspect(context: Context, sandbox: Sandbox): { processes: PayloadProcess[]; obstacles: Obstacle[]; carried: string[]; carriedBytes: number } {
-  const processes = payloadProcesses(sandbox.pid1)
-  const own = namespaceOf(sandbox.pid1, 'user') ?? ''
-  const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address
-  const files = judgeFiles(context, sandbox, insideTree(processes, rootPid))
-  const obstacles = [
-    ...processObstacles(processes, rootPid, own),
-    ...landlockObstacles(landlocked(sandbox.pid1)),
-    ...connectionObstacles(connectionsOf(sandbox.pid1), processes, sandbox.options.net, inside),
-    ...files.obstacles,
-  ]
-  return { processes, obstacles, carried: files.carried, carriedBytes: files.carriedBytes }
+type Preflight = LookAnswers['preflight']
+
+/** Of a payload with too much to look at nothing is known but that it cannot be saved. */
+const unknown: Omit<Preflight, 'obstacles'> = {
+  carried: [], processes: 0, bytes: 0, cloned: 0, noticing: false, objects: { processes: 0, threads: 0, files: 0, mappings: 0, connections: 0, copies: 0 },
 }
 
-/** In each private tree: a look must stay quick whatever the job keeps there. */
-const directoriesLookedAt = 2000
+/** There may be too much to look at: that is an obstacle as others are. */
+async function lookAtAll(context: Context, sandbox: Sandbox): Promise<Preflight> {
+  try {
+    return await context.look('preflight', sandbox, { guardStopped: isGuardStopped(context, sandbox) })
+  } catch (cause) {
+    const { code, details } = asStintError(cause)
+    const obstacles = details['obstacles'] as Obstacle[] | undefined
+    if (code !== 'E_PREFLIGHT' || obstacles === undefined) throw cause
+    return { ...unknown, obstacles }
+  }
+}
 
 /** The preflight: found before anything is frozen. */
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
-  const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
-  sandbox.noticing = processes.some((one) => one.watched.length > 0 || one.files.some((file) => file.leased))
-  const [{ bytes, prediction }, ofTrees, losses, ofLedger, blockers] = await Promise.all([
-    predictFor(context, sandbox, processes, { paths: carried, bytes: carriedBytes }), treeObstacles(sandbox, directoriesLookedAt), tcpLosses(context, sandbox, processes),
-    ledgerObstacles(context, sandbox, processes), lookForBlockers(context, sandbox, processes), tellKeys(context, sandbox),
-  ])
-  return { obstacles: [...obstacles, ...scriptObstacles(context, sandbox), ...blockers, ...ofTrees, ...losses.obstacles, ...ofLedger], carried, processes: processes.length, bytes, predictedSeconds: prediction.seconds, prediction }
+  const [{ obstacles, carried, processes, bytes, cloned, objects, noticing }] = await Promise.all([lookAtAll(context, sandbox), tellKeys(context, sandbox)])
+  sandbox.noticing = noticing
+  const prediction = predict(bytes + cloned, assumedSeconds(objects), context.catalogue.throughput.recent(context.store.name), deadlineRules(context))
+  return { obstacles: [...obstacles, ...scriptObstacles(context, sandbox)], carried, processes, bytes, predictedSeconds: prediction.seconds, prediction }
 }
 
 /**
@@ -169,8 +103,7 @@ export function assertNoObstacles(obstacles: readonly Obstacle[]): void {
   throw new StintError('E_PREFLIGHT', `${first.message}${more}`, { hint: first.remedy, details: { obstacles } })
 }
 
-/** @param processes those of the sandbox while the payload is frozen @throws StintError E_PREFLIGHT */
-export function assertTreeComplete(processes: readonly PayloadProcess[]): void {
-  const lost = outsideTree(processes, rootPid)[0]
+/** @param lost a process that is in the sandbox, and not in the payload that is frozen @throws StintError E_PREFLIGHT */
+export function assertTreeComplete(lost: LookAnswers['frozen']['lost']): void {
   if (lost !== undefined) throw new StintError('E_PREFLIGHT', `${lost.comm} (PID ${lost.pid} in the sandbox) left the job's process tree during the dump`)
 }

@@ -7,7 +7,7 @@ import { readOnlyPaths, whyNotReadOn, type ReadFile } from '../core/read-files.t
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { sandboxProc, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { unlessGone } from '../linux/processes.ts'
-import { type Context, type Sandbox, rootPid } from '../context.ts'
+import { type Context, type LookContext, type Looked, type Sandbox, rootPid } from '../context.ts'
 import { fileRules } from '../images/locality.ts'
 import { lookAt } from './file-rollback.ts'
 
@@ -33,7 +33,8 @@ function furthest(found: readonly ReadFile[]): ReadFile[] {
   })
 }
 
-function look(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[], carried: readonly string[]): ReadFile[] {
+/** Files that may be longer when the job continues, as they are while the payload is frozen. */
+export function filesOnlyRead(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[], carried: readonly string[]): ReadFile[] {
   const [rules, mounts, proc] = [fileRules(context), mountsOf(sandbox.pid1), sandboxProc(sandbox.pid1)]
   const files = insideTree(processes, rootPid).flatMap((process) => process.files)
   const isShared = (path: string): boolean => !carried.includes(path) && placeOf(path, mountOfPath(mounts, path)?.type, true, rules) === 'shared'
@@ -44,12 +45,10 @@ function look(context: Context, sandbox: Sandbox, processes: readonly PayloadPro
 /**
  * The payload is frozen, CRIU's files are written: those it only reads may change until the restore. A fault here costs
  * them that, never the checkpoint.
- * @param processes as they were just before
  */
-export async function recordReadFiles(context: Context, sandbox: Sandbox, directory: string, processes: readonly PayloadProcess[], carried: readonly string[]): Promise<void> {
+export async function recordReadFiles(context: Context, sandbox: Sandbox, directory: string, files: readonly ReadFile[]): Promise<void> {
   const record = join(directory, fileName)
   try {
-    const files = look(context, sandbox, processes, carried)
     if (files.length === 0) return
     writeFileSync(record, JSON.stringify(files), { mode: 0o600 })
     await context.engine.forgetSizes(directory, files.map(({ path }) => path))

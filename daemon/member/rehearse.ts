@@ -1,26 +1,22 @@
-import { mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { StintError, asStintError } from '../core/errors.ts'
+import type { LookAnswers } from '../core/looks.ts'
 import type { DumpOrder } from '../core/member.ts'
 import { boundSockets, holdsLease, isOwnFault, memoryNeeded, rehearsalView, type RehearsalReport, type RehearsalView } from '../core/rehearsal.ts'
-import { nodePids, payloadGroups, payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
+import { nodePids, payloadGroups, type PayloadProcess } from '../linux/payload.ts'
 import { isBelow, mountsOf } from '../linux/mounts.ts'
+import { bytesBelow } from '../linux/tree-bytes.ts'
 import { ThrowAway } from '../linux/throw-away.ts'
 import { unpackTree } from './archive.ts'
-import { type Context, type Sandbox, engineDirectory, rootPid } from '../context.ts'
-
-/** Of an image that is being made. */
-function imageBytes(directory: string): number {
-  return readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-    .reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0)
-}
+import { type Context, type Looked, type Sandbox, engineDirectory, rootPid } from '../context.ts'
 
 function availableBytes(): number {
   return Number(/^MemAvailable:\s+(\d+) kB/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0) * 1024
 }
 
 /** What a restore will change or open for writing. The payload is frozen. */
-function viewOf(sandbox: Sandbox, processes: readonly PayloadProcess[]): RehearsalView {
+function viewOf(sandbox: Looked, processes: readonly PayloadProcess[]): RehearsalView {
   const bound = boundSockets(readFileSync(`/proc/${sandbox.pid1}/net/unix`, 'utf8'))
   const sockets = processes.flatMap((process) => process.sockets.flatMap((inode) => {
     const path = bound.get(inode)
@@ -32,16 +28,22 @@ function viewOf(sandbox: Sandbox, processes: readonly PayloadProcess[]): Rehears
 }
 
 /** Why this member cannot be rehearsed now; undefined when it can. */
-function obstacleOf(sandbox: Sandbox, processes: readonly PayloadProcess[], directory: string, view: RehearsalView): string | undefined {
+function obstacleOf(sandbox: Looked, processes: readonly PayloadProcess[], imageBytes: number, view: RehearsalView): string | undefined {
   if (sandbox.options.net === 'host') return "with net=host the job's ports are taken, by itself"
   if (holdsLease(readFileSync('/proc/locks', 'utf8'), nodePids(sandbox.pid1))) return 'the job holds a lease on a file, which a second opening would break'
   if (processes.some(({ anonymous }) => anonymous.some((link) => /inotify|fanotify/.test(link)))) return 'the job watches files (inotify), and would be told that they were opened'
   const mounts = mountsOf(sandbox.pid1)
   const split = view.over.find((path) => path === '/' || mounts.some(({ mountPoint }) => mountPoint !== path && isBelow(mountPoint, path)))
   if (split !== undefined) return `the job has deleted files, FIFOs or sockets in ${split}, below which other file systems are mounted`
-  const [needed, available] = [memoryNeeded(imageBytes(directory)), availableBytes()]
+  const [needed, available] = [memoryNeeded(imageBytes), availableBytes()]
   if (available < needed) return `${Math.round(available / 1e6)} MB of memory are free on the node, ${Math.round(needed / 1e6)} MB are needed for a second copy of the job`
   return undefined
+}
+
+/** Whether a rehearsal can be made, and what it would have to show. The payload is frozen. For helper processes (look-helper.ts) alone. */
+export function rehearsalLook(sandbox: Looked, processes: readonly PayloadProcess[], imageBytes: number): LookAnswers['rehearsal'] {
+  const view = viewOf(sandbox, processes)
+  return { view, reason: obstacleOf(sandbox, processes, imageBytes, view) }
 }
 
 /** The course itself. @throws StintError of whatever failed */
@@ -75,9 +77,7 @@ export async function rehearse(context: Context, sandbox: Sandbox, order: DumpOr
   if (dump?.row.number !== order.checkpoint) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} has no checkpoint ${order.checkpoint} in the making`)
   const started = performance.now()
   const report = (reason: string | null): RehearsalReport => ({ outcome: reason === null ? 'passed' : 'skipped', reason, seconds: (performance.now() - started) / 1000 })
-  const processes = payloadProcesses(sandbox.pid1)
-  const view = viewOf(sandbox, processes)
-  const reason = obstacleOf(sandbox, processes, dump.draft.directory, view)
+  const { reason, view } = await context.look('rehearsal', sandbox, { imageBytes: await bytesBelow(dump.draft.directory) })
   if (reason !== undefined) return report(reason)
   try {
     await restoreAndThrowAway(context, sandbox, dump.draft.directory, view, seconds)

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { StintError, asStintError } from '../core/errors.ts'
 import { cgroupPlaces, placesForRestore } from '../linux/cgroups.ts'
 import { memoryLimit, nodeSwapBytes } from '../linux/memory-limit.ts'
-import { nodePids, rootAlive } from '../linux/payload.ts'
+import { nodePidsInTurn, rootAlive } from '../linux/payload.ts'
 import { processStat, signalProcess } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './archive.ts'
@@ -20,7 +20,7 @@ import { assertNotStopping } from '../stopping.ts'
 /** Ends what is left of a payload; PID 1 reaps it, and the same PIDs must be free for the next try. */
 async function clearPayload(sandbox: Sandbox): Promise<void> {
   for (let tries = 0; tries < 250; tries++) {
-    const left = nodePids(sandbox.pid1)
+    const left = await nodePidsInTurn(sandbox.pid1)
     if (left.length === 0) return
     for (const pid of left) signalProcess(pid, 'SIGKILL')
     await sleep(20)
@@ -75,11 +75,11 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
 
 /** A restore that outlived the daemon which began it: gives it the word and waits for its end. No error when there is none. */
 async function settleOrphan(context: Context, sandbox: Sandbox, word: 'commit' | 'abort'): Promise<void> {
-  const engines = (): number[] => nodePids(sandbox.pid1).filter((pid) => processStat(pid)?.comm === context.engine.name)
-  const [pid] = engines()
+  const engines = async (): Promise<number[]> => (await nodePidsInTurn(sandbox.pid1)).filter((pid) => processStat(pid)?.comm === context.engine.name)
+  const [pid] = await engines()
   if (pid === undefined) return
   const ended = async (): Promise<void> => {
-    while (engines().length > 0) await sleep(50)
+    while ((await engines()).length > 0) await sleep(50)
   }
   await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, operation: 'restore', word, ended: ended() })
 }

@@ -8,13 +8,13 @@ import { errorNotes, outsideNotes, parseFindings, unsentObstacles, urgentObstacl
 import { nodePids, type PayloadProcess } from '../linux/payload.ts'
 import { unlessGone } from '../linux/processes.ts'
 import { connectionsOf, isLoopback, type Connection } from '../linux/tcp.ts'
-import type { Context, Sandbox } from '../context.ts'
+import type { LookContext, Looked } from '../context.ts'
 
 /** Data on its way is there within this, where the other side reads; seconds. */
 const arriveSeconds = 0.5
 
 /** What the kernel says of the payload's sockets beyond /proc. */
-async function findings(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<SocketFinding[]> {
+async function findings(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[]): Promise<SocketFinding[]> {
   if (processes.every((p) => p.sockets.length === 0)) return []
   const inside = (pid: number): number => Number(/^NSpid:.*\s(\d+)$/m.exec(unlessGone(() => readFileSync(`/proc/${pid}/status`, 'utf8')) ?? '')?.[1] ?? 0)
   const pids = new Map(nodePids(sandbox.pid1).map((pid) => [pid, inside(pid)]))
@@ -23,7 +23,7 @@ async function findings(context: Context, sandbox: Sandbox, processes: readonly 
 }
 
 /** Connections with data that is on its way and does not arrive, though there was time. */
-async function lastingUnsent(sandbox: Sandbox, counts: (connections: readonly Connection[]) => boolean): Promise<Connection[]> {
+async function lastingUnsent(sandbox: Looked, counts: (connections: readonly Connection[]) => boolean): Promise<Connection[]> {
   for (const end = Date.now() + arriveSeconds * 1000; ;) {
     const found = connectionsOf(sandbox.pid1).filter(({ unsentBytes }) => unsentBytes > 0)
     if (!counts(found) || Date.now() > end) return found
@@ -31,7 +31,7 @@ async function lastingUnsent(sandbox: Sandbox, counts: (connections: readonly Co
   }
 }
 
-async function look(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<{ obstacles: Obstacle[]; notes: string[] }> {
+async function look(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[]): Promise<{ obstacles: Obstacle[]; notes: string[] }> {
   const { options: { net }, network, run } = sandbox
   const own = new Set([run.address, ...(network === undefined ? [] : sandbox.hosts.map((_, member) => memberAddress(network.prefix, member)))])
   const isInside = (address: string): boolean => isLoopback(address) || own.has(address)
@@ -42,7 +42,7 @@ async function look(context: Context, sandbox: Sandbox, processes: readonly Payl
 }
 
 /** What a save would lose of the payload's TCP connections, and what its owner is told. A fault of the look keeps no job from being saved. */
-export async function tcpLosses(context: Context, sandbox: Sandbox, processes: readonly PayloadProcess[]): Promise<{ obstacles: Obstacle[]; notes: string[] }> {
+export async function tcpLosses(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[]): Promise<{ obstacles: Obstacle[]; notes: string[] }> {
   try {
     return await look(context, sandbox, processes)
   } catch (error) {

@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import { freshSandbox, type Context, type Sandbox } from '../../daemon/context.ts'
 import { PeerDaemons } from '../../daemon/cluster/peer-daemons.ts'
 import { emptyBook } from '../../daemon/core/launch-book.ts'
+import { look } from '../../daemon/member/looks.ts'
 import { PostOffice } from '../../daemon/member/relay.ts'
 import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
 import type { NewRun } from '../../daemon/catalogue/runs.ts'
@@ -76,6 +77,7 @@ export function makeContext(): TestContext {
     network: new SandboxNetwork(commands, config.programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }),
     segment: new Segment(commands, config.programs, config.network.pool),
     store: new PosixStore(config.store.path), keyring: { current: () => [], fault: undefined },
+    look: async (...args) => look({ config, log, commands, node: 'n1' }, ...args),
     peers, announced: new Map(), expected: new Map(), cluster: new PeerDaemons(peers, { checkpointSeconds: 5, restoreSeconds: 5 }, (node) => Promise.resolve(node)), postOffice: (...args) => new PostOffice(...args),
   }
   const addRun = (job: number, change: Partial<NewRun> = {}): void => {

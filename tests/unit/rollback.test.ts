@@ -152,7 +152,7 @@ describe('the daemon', () => {
   test('records that nothing is open for writing, too', async () => {
     await using made = makeContext()
     const sandbox = made.addSandbox(5)
-    await recordFiles(made.context, sandbox, made.folder, [], [])
+    await recordFiles(made.context, sandbox, made.folder, { plan: [], holders: new Map() })
     expect(parseRollback(readFileSync(join(made.folder, 'rollback/record.json'), 'utf8')).files).toEqual([])
     expect(made.context.catalogue.events.ofRun(sandbox.run.id)).toEqual([])
   })
@@ -160,7 +160,7 @@ describe('the daemon', () => {
   test('never gives up a checkpoint because files could not be recorded; it says so', async () => {
     await using made = makeContext()
     const sandbox = made.addSandbox(5)
-    await recordFiles(made.context, sandbox, join(made.folder, 'nowhere'), [], [])
+    await recordFiles(made.context, sandbox, join(made.folder, 'nowhere'), { plan: [], holders: new Map() })
     expect(made.context.catalogue.events.ofRun(sandbox.run.id)).toMatchObject([{ kind: 'files-not-recorded', detail: { message: expect.stringContaining('ENOENT') as unknown } }])
   })
 

@@ -1,0 +1,30 @@
+import { pino } from 'pino'
+import type { Config } from '../core/config.ts'
+import type { LookFacts, LookKind } from '../core/looks.ts'
+import { CommandRunner } from '../linux/command.ts'
+import { serveHelper } from '../linux/helper-pool.ts'
+import type { Looked } from '../context.ts'
+import { look } from './looks.ts'
+
+/** A process that looks at payloads for the daemon (member/look-pool.ts starts it). */
+
+export interface HelperSetup {
+  readonly config: Config
+  readonly node: string
+}
+
+export interface LookWork<K extends LookKind = LookKind> {
+  readonly kind: K
+  readonly sandbox: Looked
+  readonly facts: LookFacts[K]
+}
+
+serveHelper((setup) => {
+  const { config, node } = setup as HelperSetup
+  const log = pino({ level: process.env['STINT_LOG_LEVEL'] ?? 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime })
+  const context = { config, node, log, commands: new CommandRunner(log) }
+  return async (work) => {
+    const { kind, sandbox, facts } = work as LookWork
+    return look(context, kind, sandbox, facts)
+  }
+})
