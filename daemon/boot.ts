@@ -20,11 +20,13 @@ import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
 import { servePeerApi } from './http/peer-api.ts'
 import { serveRestApi } from './http/rest-api.ts'
 import { CommandRunner } from './linux/command.ts'
+import { withoutCoreDumps } from './linux/core-dumps.ts'
+import { EventLoopMonitor } from './linux/event-loop.ts'
 import { SandboxNetwork } from './linux/network.ts'
 import { Segment } from './linux/segment.ts'
 import { nodeName } from './linux/node-name.ts'
 import { Users } from './linux/users.ts'
-import { notifyServiceManager } from './linux/service-manager.ts'
+import { keepWatchdog, notifyServiceManager } from './linux/service-manager.ts'
 import { LookPool } from './member/look-pool.ts'
 import { PostOffice } from './member/relay.ts'
 import { serveSandboxes } from './node/plugin-socket.ts'
@@ -66,6 +68,7 @@ function reclaimDaily(context: Context): Disposable {
 export async function boot(config: Config, stopping: AbortSignal): Promise<AsyncDisposable> {
   const log = pino({ level: process.env['STINT_LOG_LEVEL'] ?? 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime })
   await using stack = new AsyncDisposableStack()
+  if (!withoutCoreDumps()) log.warn('core files cannot be switched off')
   mkdirSync(join(config.paths.run_dir, 'sandboxes'), { recursive: true, mode: 0o755 })
   const catalogue = stack.use(new Catalogue(join(config.paths.state_dir, 'catalogue.sqlite'), join(import.meta.dirname, '..', 'migrations'), config.limits.events_per_run))
   const commands = new CommandRunner(log)
@@ -79,10 +82,12 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const scontrol = new Scontrol(commands, programs, config.slurm.timeout_seconds)
   const addressOf = (node: string): Promise<string> => scontrol.nodeAddress(node)
   const peers = stack.use(new Peers(peerSettings(config), log, addressOf))
+  const loop = stack.use(new EventLoopMonitor())
   const looks = stack.use(new LookPool(config, node))
   const context: Context = {
     config, log, catalogue, commands, engine, network, store, keyring, stopping, segment: new Segment(commands, programs, config.network.pool),
     look: async (...args) => looks.look(...args),
+    health: () => ({ loopDelay: loop.read(), looks: looks.load }),
     node,
     version: versionOfStint(),
     peers, announced: new Map(), expected: new Map(),
@@ -111,6 +116,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   stack.use(await serveRestApi(context))
   const serviceManager = process.env['NOTIFY_SOCKET']
   notifyServiceManager('READY=1', serviceManager)
+  stack.use(keepWatchdog(process.env, (error) => { log.warn({ err: error }, 'the service manager was not told that the daemon is alive') }))
   stack.defer(() => { notifyServiceManager('STOPPING=1', serviceManager) })
   log.info({ node: context.node, criu: context.criuVersion, store: store.name }, 'stintd is ready')
   return stack.move()

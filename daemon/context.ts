@@ -22,6 +22,7 @@ import type { StoreKeys } from './core/store-keys.ts'
 import type { SaveStep } from './core/rollback.ts'
 import type { FailedSaves } from './core/save-failure.ts'
 import type { CommandRunner } from './linux/command.ts'
+import type { LoopDelay } from './linux/event-loop.ts'
 import type { SandboxNetwork } from './linux/network.ts'
 import type { Segment } from './linux/segment.ts'
 import type { Users } from './linux/users.ts'
@@ -141,6 +142,13 @@ export type LookContext = Pick<Context, 'config' | 'node' | 'log' | 'commands'>
 /** Looks at a payload beside the event loop. @throws StintError E_PREFLIGHT when there is too much to look at */
 export type Look = <K extends LookKind>(kind: K, sandbox: Looked, facts: LookFacts[K]) => Promise<LookAnswers[K]>
 
+/** How quickly this daemon answers. */
+export interface Health {
+  readonly loopDelay: LoopDelay
+  /** Looks at payloads under way, and waiting for a helper. */
+  readonly looks: { readonly running: number; readonly waiting: number }
+}
+
 /** What boot.ts hands to every action. */
 export interface Context {
   readonly config: Config
@@ -162,6 +170,7 @@ export interface Context {
   readonly network: SandboxNetwork
   readonly segment: Segment
   readonly look: Look
+  readonly health: () => Health
   /** The daemons of other nodes. */
   readonly peers: Peers
   readonly fault: FaultHook

@@ -20,6 +20,8 @@ export const DumpOrder = Type.Object({
   coordinator: Type.String(),
   /** Members with a part in it. */
   members: Type.Array(Type.Integer()),
+  /** Bytes that each of them may write, in the same order: what quotas and free space allow beyond what was foreseen is shared. */
+  room: Type.Optional(Type.Array(Type.Integer())),
 })
 export type DumpOrder = Static<typeof DumpOrder>
 

@@ -1,6 +1,7 @@
 import type { Context } from '../context.ts'
 import { addDoctorRoutes } from './routes/doctor.ts'
 import { addDrainRoutes } from './routes/drain.ts'
+import { addHealthRoutes } from './routes/health.ts'
 import { addImageRoutes } from './routes/images.ts'
 import { addReclaimRoutes } from './routes/reclaim.ts'
 import { addRunRoutes } from './routes/runs.ts'
@@ -16,6 +17,7 @@ export async function makeRestApi(context: Context): Promise<Api> {
     addImageRoutes(api, context)
     addReclaimRoutes(api, context)
     addDoctorRoutes(api, context)
+    addHealthRoutes(api, context)
     addDrainRoutes(api, context)
   })
 }

@@ -139,6 +139,14 @@ export const DrainQuery = Type.Pick(DrainRequest, ['node'], { additionalProperti
 export const AdoptRequest = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
 export const ImagesQuery = Type.Object({ job: Type.Optional(JobId) }, { additionalProperties: false })
 
+/** Delays in milliseconds, over the last minute or two. */
+export const HealthView = Type.Object({
+  node: Type.String(), version: Type.String(),
+  loopDelay: Type.Object({ p50: Type.Number(), p99: Type.Number(), max: Type.Number(), maxSinceStart: Type.Number() }),
+  looks: Type.Object({ running: Type.Integer(), waiting: Type.Integer() }),
+})
+export type HealthView = Static<typeof HealthView>
+
 /** The daemon of a node, to others. */
 export const HelloView = Type.Object({
   node: Type.String(), version: Type.String(),

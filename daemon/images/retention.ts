@@ -32,11 +32,12 @@ export function pruneImages(context: Context, sandbox: Sandbox): void {
 /**
  * Room for an image of `bytes` within store.quota_gb and store.user_quota_gb; older checkpoints of the same run are given up for it.
  * The whole store is read for that, and only where a limit is set.
+ * @returns bytes that the quotas leave for it; infinite without any
  * @throws StintError E_STORE_QUOTA
  */
-export function assertWithinQuota(context: Context, sandbox: Sandbox, bytes: number): void {
+export function assertWithinQuota(context: Context, sandbox: Sandbox, bytes: number): number {
   const { quota_gb: all, user_quota_gb: each } = context.config.store
-  if (all === 0 && each === 0) return
+  if (all === 0 && each === 0) return Infinity
   const { uid, user, id: run } = sandbox.run
   const images = context.store.list()
   const sum = (some: readonly StoredImage[]): number => some.reduce((total, image) => total + image.manifest.bytes, 0)
@@ -49,6 +50,8 @@ export function assertWithinQuota(context: Context, sandbox: Sandbox, bytes: num
     throw new StintError('E_STORE_QUOTA', `the image needs ${Math.ceil(bytes / 1e6)} MB; of the ${exceeded.limit / 1e9} GB for ${exceeded.name} ${Math.round(exceeded.used / 1e6)} MB are in use`)
   }
   removeCheckpoints(context, sandbox, remove)
+  const freed = checkpointsOf(images, run).filter(({ checkpoint }) => remove.includes(checkpoint)).reduce((total, one) => total + one.bytes, 0)
+  return Math.min(...quotas.filter(({ limit }) => limit > 0).map(({ used, limit }) => limit - used)) + freed
 }
 
 /** Removes everything of a run that is of no more use to anybody, or of an earlier job with the same id. */

@@ -35,3 +35,26 @@ export function notifyServiceManager(state: string, path: string | undefined): v
   close(fd)
   if (sent !== text.length) throw new StintError('E_COMMAND_FAILED', `systemd does not listen at ${path}`)
 }
+
+/**
+ * Tells systemd again and again that the event loop turns: a daemon that hangs is ended and started anew (WatchdogSec= of the unit), and
+ * the next one finds the jobs as they are.
+ * @param environment with WATCHDOG_USEC where the unit asks for it (sd_watchdog_enabled(3)), and NOTIFY_SOCKET
+ * @param onError called when the message does not get there
+ */
+export function keepWatchdog(environment: NodeJS.ProcessEnv, onError: (error: unknown) => void): Disposable {
+  const { WATCHDOG_USEC: microseconds, WATCHDOG_PID: pid, NOTIFY_SOCKET: path } = environment
+  const period = Number(microseconds ?? 0) / 1000
+  if (!(period > 0) || (pid !== undefined && Number(pid) !== process.pid)) return { [Symbol.dispose]: () => undefined }
+  const timer = setInterval(() => {
+    try {
+      notifyServiceManager('WATCHDOG=1', path)
+    } catch (error) {
+      onError(error)
+    }
+  }, period / watchdogBeats).unref()
+  return { [Symbol.dispose]: () => { clearInterval(timer) } }
+}
+
+/** So often within the time systemd waits: half, as it recommends, would leave no room for a busy machine. */
+const watchdogBeats = 4

@@ -48,13 +48,14 @@ const metadata = ['--format=posix', '--pax-option=delete=ctime,delete=atime', '-
  * @param paths from `/`, each with a zero byte behind it
  * @param runAs what stands before tar: nothing, or asUserOutOfReach()
  */
-async function pack(context: Context, sandbox: Sandbox, output: string, paths: Uint8Array, runAs: readonly string[] = []): Promise<void> {
+async function pack(context: Context, sandbox: Sandbox, output: string, paths: Uint8Array, signal: AbortSignal, runAs: readonly string[] = []): Promise<void> {
   try {
     await context.commands.run(
       [...inMounts(context, sandbox), ...runAs, context.config.programs.tar, '--create', '--file=-', '--directory=/', '--atime-preserve=system', ...metadata, '--sparse', '--numeric-owner', '--null', '--files-from=-'],
-      { input: paths, outputFile: output, timeoutSeconds: context.config.checkpoint.timeout_seconds },
+      { input: paths, outputFile: output, signal, timeoutSeconds: context.config.checkpoint.timeout_seconds },
     )
   } catch (error) {
+    signal.throwIfAborted()
     const message = asStintError(error).message
     throw new StintError(/No space left|quota/i.test(message) ? 'E_STORE_FULL' : 'E_COMMAND_FAILED', `the sandbox's files could not be carried: ${message}`, { cause: error })
   }
@@ -105,16 +106,17 @@ const emptyArchive = Buffer.alloc(10_240)
 /**
  * Puts what is not CRIU's into the image: the private trees, node-local open files, the job script. The payload is frozen.
  * @param entries as treeEntries has them
+ * @param signal ends it; its reason is thrown then
  */
-export async function carryOut(context: Context, sandbox: Sandbox, directory: string, entries: Uint8Array, carried: readonly string[]): Promise<void> {
+export async function carryOut(context: Context, sandbox: Sandbox, directory: string, entries: Uint8Array, carried: readonly string[], signal: AbortSignal): Promise<void> {
   if (entries.length > 0) {
     const namable = assertNamable(context, sandbox)
     namable.catch(() => undefined) // Awaited below, when tar does not write any more.
-    await pack(context, sandbox, join(directory, treeName), entries)
+    await pack(context, sandbox, join(directory, treeName), entries, signal)
     await namable
   }
   else writeFileSync(join(directory, treeName), emptyArchive, { mode: 0o600 })
-  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), Buffer.from(carried.map((path) => `${path.slice(1)}\0`).join('')), await asUserOutOfReach(context, sandbox))
+  if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), Buffer.from(carried.map((path) => `${path.slice(1)}\0`).join('')), signal, await asUserOutOfReach(context, sandbox))
   if (sandbox.run.script !== '') await copyBounded(`/proc/${sandbox.pid1}/root${sandbox.run.script}`, join(directory, scriptName), 0o600, scriptLimit(context))
 }
 

@@ -1,4 +1,5 @@
 import { release, machine } from 'node:os'
+import type { PreparedDump, RunningDump } from '../../plugins/engines/engine.ts'
 import type { DumpOrder, DumpReport, RunCut, SealReport } from '../core/member.ts'
 import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
 import { emptyBook } from '../core/launch-book.ts'
@@ -16,6 +17,7 @@ import { assertNoObstacles, assertTreeComplete, bytesBeside } from './preflight.
 import { watchDecision } from './in-doubt.ts'
 import { recordReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
+import { SpaceWatch, assertWithinRoom } from './space-watch.ts'
 import { recordFiles } from './file-rollback.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
@@ -77,16 +79,18 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   const half = requireDump(sandbox, order)
   const { row, draft } = half
   const { run, pid1 } = sandbox
+  const room = roomOf(sandbox, order)
+  using space = new SpaceWatch(draft.directory, room)
   const started = performance.now()
   const running = await context.engine.startDump({
     pid1, uid: run.uid, gid: run.gid, groups: payloadGroups(pid1, rootPid), rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
-    barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, run.job_id),
+    limitBytes: room, barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, run.job_id),
   })
   const stat = processStat(running.pid)
   if (stat !== undefined) context.catalogue.checkpoints.setEngine(row.id, stat.pid, stat.startTime)
   context.fault('dumping')
   half.reached = running.prepared
-  half.prepared = await running.prepared
+  half.prepared = await withinLimits(running, space.signal, context.config.checkpoint.timeout_seconds)
   half.memory = memoryInUse(cgroupPlaces(pid1) ?? [])
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.reach(row.id, 'written')
@@ -100,10 +104,11 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   if (order.keepRunning && found.watchesTrees) tellWatchers(context, sandbox)
   // Side by side: the payload is frozen for all of them.
   const outcomes = await Promise.allSettled([
-    recordIdentities(context, sandbox, draft.directory), recordLedger(context, sandbox, draft.directory, found.living), carryOut(context, sandbox, draft.directory, found.entries, carried),
+    recordIdentities(context, sandbox, draft.directory), recordLedger(context, sandbox, draft.directory, found.living), carryOut(context, sandbox, draft.directory, found.entries, carried, space.signal),
   ])
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
   await recordReadFiles(context, sandbox, draft.directory, found.readFiles)
+  await assertWithinRoom(draft.directory, room)
   return { dumpMs, bytes: await bytesBelow(draft.directory) }
 }
 
@@ -113,6 +118,32 @@ export async function record(context: Context, sandbox: Sandbox, order: DumpOrde
   const { files, objects } = half
   if (files === undefined || objects === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
   half.objects = { ...objects, copies: await recordFiles(context, sandbox, half.draft.directory, files) }
+  await assertWithinRoom(half.draft.directory, roomOf(sandbox, order))
+}
+
+/** Bytes that this member may write. */
+function roomOf(sandbox: Sandbox, { members, room }: DumpOrder): number {
+  return room?.[members.indexOf(sandbox.member)] ?? Infinity
+}
+
+/**
+ * Waits for the engine at its barrier, and ends it beyond its limits, whatever it does.
+ * @param over aborts when it has written too much
+ * @throws StintError as the engine does; the reason of `over`; E_CRIU_DUMP_FAILED after `seconds`
+ */
+async function withinLimits(running: RunningDump, over: AbortSignal, seconds: number): Promise<PreparedDump> {
+  const late = AbortSignal.timeout(Math.ceil(seconds * 1000))
+  const stop = (): void => { running.stop() }
+  for (const signal of [over, late]) signal.addEventListener('abort', stop, { once: true })
+  try {
+    return await running.prepared
+  } catch (error) {
+    over.throwIfAborted()
+    if (late.aborted) throw new StintError('E_CRIU_DUMP_FAILED', `the dump took longer than checkpoint.timeout_seconds (${seconds} s) and was ended`, { cause: error, hint: 'The image store may be slow or the job too large for it; ask your admin.' })
+    throw error
+  } finally {
+    for (const signal of [over, late]) signal.removeEventListener('abort', stop)
+  }
 }
 
 /** What the payload will see of a checkpoint that it survives (docs/reference/visible.md) is said once in a run. */

@@ -75,12 +75,12 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const obstacles = observations.flatMap((o) => o.obstacles)
   assertNoObstacles(obstacles)
   const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)
-  assertWithinQuota(context, sandbox, bytes)
-  context.store.assertUsable(bytes)
+  const left = Math.min(assertWithinQuota(context, sandbox, bytes), context.store.assertUsable(bytes))
+  const room = observations.map((one) => one.bytes + Math.floor(Math.max(0, left - bytes) / observations.length))
   await requeuable
   const { catalogue, store } = context
   const number = Math.max(catalogue.checkpoints.highestNumber(sandbox.run.id), store.highestNumber(sandbox.run.job_id, sandbox.run.id)) + 1
-  const order = { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, coordinator: context.node, members: members.map((m) => m.member) }
+  const order = { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, coordinator: context.node, members: members.map((m) => m.member), room }
   catalogue.events.add(sandbox.run.id, startedAt, 'checkpoint', { checkpoint: number, trigger: options.trigger, keepRunning: options.keepRunning, bytes, members: members.length, planned: sandbox.plan })
   return { order, members, startedAt }
 }

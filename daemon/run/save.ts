@@ -12,9 +12,9 @@ function slotLookSeconds(): number {
 const busyLookMilliseconds = 50
 
 /** A writer's place, or undefined: also where the store cannot be used, which the checkpoint itself will say. */
-function takeSlot(context: Context): Disposable | undefined {
+function takeSlot(context: Context, { run }: Sandbox): Disposable | undefined {
   try {
-    return context.store.takeWriterSlot()
+    return context.store.takeWriterSlot(run.uid)
   } catch (error) {
     context.log.debug({ err: asStintError(error) }, 'no place of a writer could be looked for')
     return { [Symbol.dispose]: () => undefined }
@@ -23,7 +23,7 @@ function takeSlot(context: Context): Disposable | undefined {
 
 /** Saves at once. Takes a writer's place if one is free, so that others make room, and goes ahead if none is. */
 export async function saveNow(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Checkpoint> {
-  const slot = takeSlot(context)
+  const slot = takeSlot(context, sandbox)
   try {
     return await checkpoint(context, sandbox, options)
   } finally {
@@ -37,10 +37,10 @@ export async function saveNow(context: Context, sandbox: Sandbox, options: Check
  */
 export async function saveInTurn(context: Context, sandbox: Sandbox, options: CheckpointOptions, signal: AbortSignal): Promise<Checkpoint> {
   for (;;) {
-    using slot = takeSlot(context)
+    using slot = takeSlot(context, sandbox)
     if (slot !== undefined) return await checkpoint(context, sandbox, options)
     await sleep(slotLookSeconds() * 1000, undefined, { signal, ref: false }).catch((cause: unknown) => {
-      throw new StintError('E_BUSY', `no place among the ${context.config.store.writers} writers of ${context.store.name} came free in time`, { cause })
+      throw new StintError('E_BUSY', `no place among the ${context.config.store.writers} writers of ${context.store.name}, of which one user has at most half, came free in time`, { cause })
     })
   }
 }

@@ -20,6 +20,8 @@ export interface DumpRequest extends EngineTarget {
   readonly unseen: boolean
   /** Seconds the payload may wait frozen for the decision. */
   readonly barrierSeconds: number
+  /** No file of the image becomes larger: the dump fails then. */
+  readonly limitBytes: number
   /** Private directory for the barrier's socket and the log: neither belongs to the image. */
   readonly runDirectory: string
 }
@@ -39,6 +41,8 @@ export interface RunningDump {
   readonly pid: number
   /** @throws StintError E_CRIU_DUMP_FAILED with the first real error and a remedy; the payload runs on */
   readonly prepared: Promise<PreparedDump>
+  /** Ends a dump that has not reached its barrier, whether it works, waits or is stopped: `prepared` rejects, and the payload runs on. */
+  stop(): void
 }
 
 export interface RestoreRequest extends EngineTarget {

@@ -66,8 +66,8 @@ export interface UnfinishedImage {
 /** Where images live. A site may bring another one. */
 export interface ImageStore {
   readonly name: string
-  /** @throws StintError E_STORE_UNUSABLE, E_STORE_FULL when an image of `bytes` would not fit */
-  assertUsable(bytes: number): void
+  /** @returns bytes that are free @throws StintError E_STORE_UNUSABLE, E_STORE_FULL when an image of `bytes` would not fit */
+  assertUsable(bytes: number): number
   /**
    * @param follow hash and flush while the engine still writes: sooner sealed, but the engine is slower, so not for a payload
    *   that waits for it to run on
@@ -120,8 +120,8 @@ export interface ImageStore {
   /** Checkpoints in the making on any node. */
   unfinished(): UnfinishedImage[]
   removeUnfinishedImage(image: UnfinishedImage): void
-  /** A place among the writers of all nodes, to be disposed of; undefined when all are taken. */
-  takeWriterSlot(): Disposable | undefined
+  /** A place among the writers of all nodes, to be disposed of; undefined when all are taken, or this user has as many as one user may have. */
+  takeWriterSlot(uid: number): Disposable | undefined
   /** Removes unfinished checkpoints that this node coordinated. */
   removeUnfinished(): number
 }

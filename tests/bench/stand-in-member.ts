@@ -25,7 +25,7 @@ function sleepingEngine(seconds: number): Engine {
     startDump: async () => {
       const child = spawn('sleep', [String(seconds)], { stdio: 'ignore' })
       const done = async (): Promise<void> => Promise.resolve()
-      return Promise.resolve({ pid: child.pid ?? 0, prepared: once(child, 'exit').then(() => ({ commit: done, abort: done })) })
+      return Promise.resolve({ pid: child.pid ?? 0, prepared: once(child, 'exit').then(() => ({ commit: done, abort: done })), stop: () => undefined })
     },
     unmended: async () => Promise.resolve({ loaded: true, missing: [] }),
     startRestore: never,

@@ -78,6 +78,7 @@ export function makeContext(): TestContext {
     segment: new Segment(commands, config.programs, config.network.pool),
     store: new PosixStore(config.store.path), keyring: { current: () => [], fault: undefined },
     look: async (...args) => look({ config, log, commands, node: 'n1' }, ...args),
+    health: () => ({ loopDelay: { p50: 0, p99: 0, max: 0, maxSinceStart: 0 }, looks: { running: 0, waiting: 0 } }),
     peers, announced: new Map(), expected: new Map(), cluster: new PeerDaemons(peers, { checkpointSeconds: 5, restoreSeconds: 5 }, (node) => Promise.resolve(node)), postOffice: (...args) => new PostOffice(...args),
   }
   const addRun = (job: number, change: Partial<NewRun> = {}): void => {

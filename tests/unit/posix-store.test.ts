@@ -351,15 +351,25 @@ async function onSmallDisk(statements: string): Promise<unknown> {
 }
 
 describe('a place among the writers', () => {
-  const taken = (at: PosixStore): Disposable[] => [at.takeWriterSlot(), at.takeWriterSlot(), at.takeWriterSlot()].filter((slot) => slot !== undefined)
+  const taken = (at: PosixStore): Disposable[] => [at.takeWriterSlot(1), at.takeWriterSlot(2), at.takeWriterSlot(3)].filter((slot) => slot !== undefined)
 
   test('is there for as many as the site lets write at once, on whatever node, and for the next when one has ended', () => {
     const here = new PosixStore(path, 2)
     const [first, ...others] = taken(here)
     expect(others).toHaveLength(1)
-    expect(new PosixStore(path, 2).takeWriterSlot()).toBeUndefined()
+    expect(new PosixStore(path, 2).takeWriterSlot(4)).toBeUndefined()
     first?.[Symbol.dispose]()
     expect(taken(new PosixStore(path, 2))).toHaveLength(1)
+  })
+
+  test('is not there for one user beyond half of them: others find one', () => {
+    const here = new PosixStore(path, 4)
+    const ofOne = [1, 2, 3].map(() => here.takeWriterSlot(7))
+    expect(ofOne.map((slot) => slot !== undefined)).toEqual([true, true, false])
+    expect(here.takeWriterSlot(8)).toBeDefined()
+    ofOne[0]?.[Symbol.dispose]()
+    expect(here.takeWriterSlot(7)).toBeDefined()
+    expect(new PosixStore(path, 1).takeWriterSlot(9)).toBeUndefined()
   })
 
   test('is there for anybody without a limit', () => {
@@ -369,17 +379,17 @@ describe('a place among the writers', () => {
 
   test('comes back when its holder was killed', async () => {
     const here = new PosixStore(path, 1)
-    here.takeWriterSlot()?.[Symbol.dispose]()
+    here.takeWriterSlot(4)?.[Symbol.dispose]()
     const holder = spawn('flock', [join(path, '.slots', '1'), 'sh', '-c', 'echo held; exec sleep 60'], { stdio: ['ignore', 'pipe', 'inherit'], detached: true })
     await once(holder.stdout, 'data')
-    expect(here.takeWriterSlot()).toBeUndefined()
+    expect(here.takeWriterSlot(4)).toBeUndefined()
     process.kill(-(holder.pid ?? NaN), 'SIGKILL')
     await once(holder, 'close') // Its output is closed when all of it have ended.
-    expect(here.takeWriterSlot()).toBeDefined()
+    expect(here.takeWriterSlot(4)).toBeDefined()
   })
 
   test('is no image', () => {
-    new PosixStore(path, 1).takeWriterSlot()
+    new PosixStore(path, 1).takeWriterSlot(4)
     expect([store.list(), store.removeUnfinished()]).toEqual([[], 0])
   })
 })

@@ -62,8 +62,12 @@ function identityEnvironment(programs: CriuPrograms, verb: 'dump' | 'restore', {
   return { LD_PRELOAD: `${programs.libexecDir}/criu-shim.so`, STINT_ACT_AS: `${verb}:${uid}:${gid}`, STINT_IMAGES: `${directory}/criu`, STINT_WORK: workDirectory }
 }
 
+/** Also how large a file may become (criu_bounds.c). */
 export function dumpEnvironment(programs: CriuPrograms, request: DumpRequest, barrierSocket: string): Record<string, string> {
-  return { ...identityEnvironment(programs, 'dump', request, request.directory, request.runDirectory), ...barrierEnvironment('post-dump', barrierSocket, request.barrierSeconds) }
+  return {
+    ...identityEnvironment(programs, 'dump', request, request.directory, request.runDirectory), STINT_FILE_LIMIT: String(Math.min(request.limitBytes, Number.MAX_SAFE_INTEGER)),
+    ...barrierEnvironment('post-dump', barrierSocket, request.barrierSeconds),
+  }
 }
 
 /** The second barrier is in CRIU itself (criu_release.c). */

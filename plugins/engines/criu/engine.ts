@@ -5,8 +5,9 @@ import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/err
 import type { ImageIdentity } from '../../../daemon/core/identities.ts'
 import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
+import { nodePidsInTurn } from '../../../daemon/linux/payload.ts'
 import { signalProcess } from '../../../daemon/linux/processes.ts'
-import type { DumpRequest, Engine, OrphanedEngine, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
+import type { DumpRequest, Engine, EngineTarget, OrphanedEngine, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
 import { Barrier, type BarrierAction } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
 import type { CpuRecord } from './cpuinfo.ts'
@@ -31,24 +32,46 @@ function readIfThere(path: string): string {
   }
 }
 
+/** Seconds that CRIU has to end after the word, or when it is stopped: it takes out of the payload what it put there. */
+const endSeconds = 30
+/** Exit code of what SIGKILL ended. */
+const killed = 137
+
+/** Whole process group: CRIU, and what was started around it. Ours as long as its first process was not waited for. */
+function signalGroup(program: DetachedProgram, signal: NodeJS.Signals): void {
+  signalProcess(-program.pid, signal)
+}
+
+/** Ends what does not end by itself in time, also where somebody has stopped it. */
+function endInTime(program: DetachedProgram): void {
+  signalGroup(program, 'SIGCONT')
+  const timer = setTimeout(() => { signalGroup(program, 'SIGKILL') }, endSeconds * 1000)
+  void program.ended.then(() => { clearTimeout(timer) })
+}
+
 /** A CRIU that runs, with the barrier it will come to. */
 interface Started {
   readonly barrier: Barrier
   readonly program: DetachedProgram
   readonly failure: (exitCode: number) => StintError
+  /** Puts right what a killed CRIU has left behind in the payload. */
+  readonly afterKill: () => Promise<void>
 }
 
 /** Waits until CRIU stands at a barrier. @throws StintError with the first error of its log when it ends before */
-async function atBarrier({ barrier, program, failure }: Started, action: BarrierAction): Promise<{ commit: () => Promise<void>; abort: () => Promise<void> }> {
+async function atBarrier({ barrier, program, failure, afterKill }: Started, action: BarrierAction): Promise<{ commit: () => Promise<void>; abort: () => Promise<void> }> {
   const exitCode = await Promise.race([barrier.reached(action).then(() => undefined), program.ended])
   if (exitCode !== undefined) {
     await barrier[Symbol.asyncDispose]()
+    if (exitCode === killed) await afterKill()
     throw failure(exitCode)
   }
   const answer = async (word: 'commit' | 'abort'): Promise<number> => {
     barrier.say(word)
+    if (action === 'post-dump') endInTime(program) // A restore has a limit of its own.
     const code = await program.ended
     await barrier[Symbol.asyncDispose]()
+    if (code === killed) await afterKill()
     return code
   }
   return {
@@ -101,7 +124,7 @@ export class CriuEngine implements Engine {
   }
 
   /** Starts CRIU with a barrier of its own. @param log the log file's name; it and `output` are made anew */
-  async #start(directory: string, operation: 'dump' | 'restore', argv: readonly [string, ...string[]], environment: (barrier: string) => Record<string, string>): Promise<Started> {
+  async #start({ pid1 }: EngineTarget, directory: string, operation: 'dump' | 'restore', argv: readonly [string, ...string[]], environment: (barrier: string) => Record<string, string>): Promise<Started> {
     const [log, output] = [join(directory, `${operation}.log`), join(directory, `${operation}.out`)]
     for (const old of [log, output]) rmSync(old, { force: true })
     const barrier = new Barrier(directory, barriers[operation])
@@ -109,20 +132,32 @@ export class CriuEngine implements Engine {
     try {
       const program = this.#commands.startDetached(argv, output, environment(barrier.path))
       barrier.expect(program.pid)
-      return { barrier, program, failure: (exitCode) => failure(operation === 'dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', log, output, exitCode) }
+      return { barrier, program, afterKill: async () => this.#endRepair(pid1), failure: (exitCode) => failure(operation === 'dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', log, output, exitCode) }
     } catch (error) {
       await barrier[Symbol.asyncDispose]()
       throw error
     }
   }
 
+  /** TCP sockets of the payload that a killed CRIU has left in repair mode, in which nothing is sent. Never throws: the payload runs on in any case. */
+  async #endRepair(pid1: number): Promise<void> {
+    const pids = await nodePidsInTurn(pid1).catch(() => [])
+    // @NOTE What fails here is in the log of commands; whoever asked is told that CRIU was ended.
+    await this.#commands.run([join(this.#programs.libexecDir, 'stint-init'), 'sockets', 'end-repair', ...pids.map(String)]).catch(() => undefined)
+  }
+
   async startDump(request: DumpRequest): Promise<RunningDump> {
     const images = join(request.directory, 'criu')
     mkdirSync(images, { mode: 0o700 })
     this.#cpu.addTo(images)
-    const started = await this.#start(request.runDirectory, 'dump', dumpArgv(this.#programs, request),
+    const started = await this.#start(request, request.runDirectory, 'dump', dumpArgv(this.#programs, request),
       (barrier) => dumpEnvironment(this.#programs, request, barrier))
-    return { pid: started.program.pid, prepared: atBarrier(started, 'post-dump') }
+    const { program } = started
+    const stop = (): void => {
+      signalGroup(program, 'SIGTERM') // Its next write fails (criu_bounds.c).
+      endInTime(program)
+    }
+    return { pid: program.pid, prepared: atBarrier(started, 'post-dump'), stop }
   }
 
   async forgetSizes(directory: string, paths: readonly string[]): Promise<void> {
@@ -145,7 +180,7 @@ export class CriuEngine implements Engine {
   }
 
   async startRestore(request: RestoreRequest): Promise<RunningRestore> {
-    const started = await this.#start(request.workDirectory, 'restore', restoreArgv(this.#programs, request, ownCapabilities()),
+    const started = await this.#start(request, request.workDirectory, 'restore', restoreArgv(this.#programs, request, ownCapabilities()),
       (barrier) => restoreEnvironment(this.#programs, request, barrier))
     const { pid } = started.program
     const timer = setTimeout(() => { signalProcess(-pid, 'SIGKILL') }, request.timeoutSeconds * 1000)

@@ -5,10 +5,13 @@
  *   PID FD error    an error waits to be told, such as ECONNRESET
  *
  * Looks through copies of the descriptors (pidfd_getfd) and takes nothing from a socket.
+ *
+ * stint-init sockets end-repair PID...: takes TCP sockets out of repair mode, in which a CRIU that was killed has left them.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +41,18 @@ static void look(int pid, int number, int fd)
         printf("%d %d error\n", pid, number);
 }
 
-static void look_at_all(int pid)
+static void end_repair(int pid, int number, int fd)
+{
+    int mode = 0;
+    socklen_t size = sizeof mode;
+    if (!is_tcp(fd) || getsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &mode, &size) != 0 || mode == 0)
+        return;
+    mode = 0;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &mode, sizeof mode) != 0)
+        printf("%d %d stays in repair mode\n", pid, number);
+}
+
+static void visit_all(int pid, void (*visit)(int pid, int number, int fd))
 {
     char path[64], link[32];
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -54,7 +68,7 @@ static void look_at_all(int pid)
         int fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);
         if (fd < 0)
             continue; /* Closed since. */
-        look(pid, number, fd);
+        visit(pid, number, fd);
         close(fd);
     }
 done:
@@ -66,7 +80,8 @@ done:
 
 int sockets_main(int argc, char **argv)
 {
-    for (int i = 0; i < argc; i++)
-        look_at_all(atoi(argv[i]));
+    bool ends_repair = argc > 0 && strcmp(argv[0], "end-repair") == 0;
+    for (int i = ends_repair ? 1 : 0; i < argc; i++)
+        visit_all(atoi(argv[i]), ends_repair ? end_repair : look);
     return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -100,7 +100,7 @@ export class PosixStore implements ImageStore {
     this.#verifier = new Verifier(keys)
   }
 
-  assertUsable(bytes: number): void {
+  assertUsable(bytes: number): number {
     try {
       const stat = lstatSync(this.#path)
       if (!stat.isDirectory() || stat.uid !== 0 || (stat.mode & 0o077) !== 0) {
@@ -111,6 +111,7 @@ export class PosixStore implements ImageStore {
       if (bavail * bsize < bytes) {
         throw new StintError('E_STORE_FULL', `the image needs ${Math.ceil(bytes / 2 ** 20)} MiB, ${this.#path} has ${Math.floor((bavail * bsize) / 2 ** 20)} MiB free`)
       }
+      return bavail * bsize
     } catch (error) {
       throw isStintError(error) ? error : storeError(error)
     }
@@ -400,8 +401,8 @@ export class PosixStore implements ImageStore {
     for (const directory of [this.#run(image.job, image.run), join(this.#path, String(image.job))]) removeIfEmpty(directory)
   }
 
-  takeWriterSlot(): Disposable | undefined {
-    return takeSlot(this.#path, this.#writers)
+  takeWriterSlot(uid: number): Disposable | undefined {
+    return takeSlot(this.#path, this.#writers, uid)
   }
 
   removeUnfinished(): number {
