@@ -42,11 +42,12 @@ function signalGroup(program: DetachedProgram, signal: NodeJS.Signals): void {
   signalProcess(-program.pid, signal)
 }
 
-/** Ends what does not end by itself in time, also where somebody has stopped it. */
+/** Ends what does not end by itself in time, also where somebody stops it again and again. */
 function endInTime(program: DetachedProgram): void {
+  const end = Date.now() + endSeconds * 1000
   signalGroup(program, 'SIGCONT')
-  const timer = setTimeout(() => { signalGroup(program, 'SIGKILL') }, endSeconds * 1000)
-  void program.ended.then(() => { clearTimeout(timer) })
+  const timer = setInterval(() => { signalGroup(program, Date.now() > end ? 'SIGKILL' : 'SIGCONT') }, 1000)
+  void program.ended.then(() => { clearInterval(timer) })
 }
 
 /** A CRIU that runs, with the barrier it will come to. */

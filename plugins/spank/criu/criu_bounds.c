@@ -15,8 +15,9 @@ static void limit_files(rlim_t bytes)
     struct rlimit limit;
     if (getrlimit(RLIMIT_FSIZE, &limit) != 0)
         return;
-    if (bytes < limit.rlim_max)
-        limit.rlim_cur = bytes;
+    if (bytes >= limit.rlim_cur) /* It was told to stop before this program was started. */
+        return;
+    limit.rlim_cur = bytes;
     /* A failure leaves the limit as it was: the daemon ends what does not end by itself. */
     (void)setrlimit(RLIMIT_FSIZE, &limit);
 }
