@@ -159,7 +159,7 @@ const nodes = [shared, other]
 
 beforeAll(async () => {
   await atOnce(nodes, async (node) => {
-    await on(node, `cp /etc/stint/stint.toml /etc/stint/stint.toml.before; sed -i 's/^path = .*/&\nuser_quota_gb = ${quotaMb / 1000}/' /etc/stint/stint.toml; printf '\n[checkpoint]\ntimeout_seconds = ${dumpSeconds}\n' >>/etc/stint/stint.toml`)
+    await on(node, `cp /etc/stint/stint.toml /etc/stint/stint.toml.before; sed -i 's/^path = .*/&\\nuser_quota_gb = ${quotaMb / 1000}/' /etc/stint/stint.toml; printf '\\n[checkpoint]\ntimeout_seconds = ${dumpSeconds}\\n' >>/etc/stint/stint.toml`)
     await replaceCriu(node, `#!/bin/sh\n${growing}${stopping}exec /usr/sbin/criu.real "$@"\n`)
     await restartDaemon(node)
   })
