@@ -110,7 +110,7 @@ export const settings = {
     timeout_seconds: { default: 1800, must: '1 or more', doc: 'a dump that takes longer is aborted, the job runs on' },
     retry_seconds: { default: 30, must: '0 or more', doc: 'the pause after a failed checkpoint; before the end of a job pauses double, and one try comes at the last moment that is still in time' },
     look_limit: { default: 100_000, must: 'a whole number from 1', doc: 'processes, threads, open files and mapped files that a job may have on a node to be saved; more are too many to look at in time' },
-    look_seconds: { default: 20, must: '1 or more', doc: 'for one look at a job; one that takes longer is ended, and the job is not saved while that is so' },
+    look_seconds: { default: 60, must: '1 or more', doc: 'for one look at a job; one that takes longer is ended, and the job is not saved while that is so' },
     look_helpers: { default: 3, must: 'a whole number from 1', doc: 'processes that look at jobs for the daemon, at most; one user never has all of them, where there are two or more' },
   },
   restore: {

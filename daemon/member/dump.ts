@@ -17,7 +17,7 @@ import { assertNoObstacles, assertTreeComplete, bytesBeside } from './preflight.
 import { watchDecision } from './in-doubt.ts'
 import { recordReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
-import { SpaceWatch, assertWithinRoom } from './space-watch.ts'
+import { SpaceWatch, assertWithinRoom, outOfRoom } from './space-watch.ts'
 import { recordFiles } from './file-rollback.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
@@ -90,7 +90,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   if (stat !== undefined) context.catalogue.checkpoints.setEngine(row.id, stat.pid, stat.startTime)
   context.fault('dumping')
   half.reached = running.prepared
-  half.prepared = await withinLimits(running, space.signal, context.config.checkpoint.timeout_seconds)
+  half.prepared = await withinLimits(running, space.signal, room, context.config.checkpoint.timeout_seconds)
   half.memory = memoryInUse(cgroupPlaces(pid1) ?? [])
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.reach(row.id, 'written')
@@ -129,9 +129,10 @@ function roomOf(sandbox: Sandbox, { members, room }: DumpOrder): number {
 /**
  * Waits for the engine at its barrier, and ends it beyond its limits, whatever it does.
  * @param over aborts when it has written too much
+ * @param room beyond which no file of it grows, bytes
  * @throws StintError as the engine does; the reason of `over`; E_CRIU_DUMP_FAILED after `seconds`
  */
-async function withinLimits(running: RunningDump, over: AbortSignal, seconds: number): Promise<PreparedDump> {
+async function withinLimits(running: RunningDump, over: AbortSignal, room: number, seconds: number): Promise<PreparedDump> {
   const late = AbortSignal.timeout(Math.ceil(seconds * 1000))
   const stop = (): void => { running.stop() }
   for (const signal of [over, late]) signal.addEventListener('abort', stop, { once: true })
@@ -139,6 +140,7 @@ async function withinLimits(running: RunningDump, over: AbortSignal, seconds: nu
     return await running.prepared
   } catch (error) {
     over.throwIfAborted()
+    if (!late.aborted && asStintError(error).message.includes('File too large')) throw outOfRoom(room)
     if (late.aborted) throw new StintError('E_CRIU_DUMP_FAILED', `the dump took longer than checkpoint.timeout_seconds (${seconds} s) and was ended`, { cause: error, hint: 'The image store may be slow or the job too large for it; ask your admin.' })
     throw error
   } finally {

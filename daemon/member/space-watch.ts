@@ -5,13 +5,17 @@ import { bytesBelow } from '../linux/tree-bytes.ts'
 /** Between two looks; at least as long as a look takes, of an image with thousands of files. Milliseconds. */
 const lookMilliseconds = 100
 
+/** A checkpoint that has grown beyond what there is room for, bytes. */
+export function outOfRoom(room: number): StintError {
+  return new StintError('E_STORE_QUOTA', `the checkpoint grew beyond the ${Math.floor(room / 1e6)} MB that free space and quotas of the image store leave for it`, {
+    hint: 'It was dropped, and the job runs on. Deleted files that are open, /tmp and /dev/shm count; ask your admin for a larger store.quota_gb or store.user_quota_gb.',
+  })
+}
+
 /** @throws StintError E_STORE_QUOTA when a draft has grown beyond what there is room for */
 export async function assertWithinRoom(directory: string, room: number): Promise<void> {
   const bytes = await bytesBelow(directory)
-  if (bytes <= room) return
-  throw new StintError('E_STORE_QUOTA', `the checkpoint grew beyond the ${Math.floor(room / 1e6)} MB that free space and quotas of the image store leave for it`, {
-    hint: 'It was dropped, and the job runs on. Deleted files that are open, /tmp and /dev/shm count; ask your admin for a larger store.quota_gb or store.user_quota_gb.',
-  })
+  if (bytes > room) throw outOfRoom(room)
 }
 
 /** Watches a draft while it is written. The signal aborts when it has grown too large; disposing ends the watch. */
