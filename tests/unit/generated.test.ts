@@ -72,6 +72,6 @@ describe('the table of settings', () => {
 
   test('a measure has its unit in its name', () => {
     const measures = Object.values(settingTable).flatMap((keys) => Object.entries(keys)).filter(([, { default: value }]) => typeof value === 'number').map(([key]) => key)
-    expect(measures.filter((key) => !/_(seconds|hours|days|mb|gb|mb_per_second)$/.test(key))).toEqual(['keep_checkpoints', 'writers', 'mtu', 'vxlan_port', 'safety', 'parallel', 'look_limit', 'look_helpers', 'attempts', 'moves', 'ssh_port', 'attempts'])
+    expect(measures.filter((key) => !/_(seconds|hours|days|mb|gb|mb_per_second|per_(user|run|second|minute|hour))$/.test(key))).toEqual(['keep_checkpoints', 'writers', 'mtu', 'vxlan_port', 'safety', 'parallel', 'look_limit', 'look_helpers', 'attempts', 'moves', 'ssh_port', 'attempts'])
   })
 })
