@@ -18,7 +18,7 @@ export interface ThreadIdentity {
 
 /**
  * Where a file lives says what must be equal after a move. `kernel`: in no mount that the payload sees (pipes, sockets, memfd, System V
- * memory); made anew, by CRIU. `own`: in what travels with the image, or deleted; made anew with its owner. `named`: everything else,
+ * memory), or in one like /proc; made anew, by CRIU or the kernel. `own`: in what travels with the image, or deleted; made anew with its owner. `named`: everything else,
  * opened again by its name, on this or another node: devices and inodes differ between nodes, packages and put-back files have new
  * inodes, and a user may replace what is theirs; what must not happen is that it has changed hands.
  */
@@ -47,6 +47,9 @@ export interface Identities {
   readonly files: readonly HeldFile[]
 }
 
+/** File systems that are the kernel's word on something: who owns a file there depends on the moment (/proc/PID: whether it is dumpable). */
+const kernelFileSystems: ReadonlySet<string> = new Set(['proc', 'sysfs', 'cgroup', 'cgroup2'])
+
 /** Mount points whose content is the sandbox's own. */
 const ownMounts: ReadonlySet<string> = new Set(['/tmp', '/dev/shm', '/dev/pts'])
 
@@ -72,7 +75,7 @@ export function parseIdentities(text: string): Identities | undefined {
     const [verb, ...words] = line.split(' ')
     if (verb === 'identity') threads.push(readThread(words))
     else if (verb === 'file') files.push(readFile(words, mounts))
-    else if (verb === 'mount') mounts.set(words[0] ?? '', words[2] ?? '')
+    else if (verb === 'mount' && !kernelFileSystems.has(words[1] ?? '')) mounts.set(words[0] ?? '', words[2] ?? '')
     else if (verb === 'node') nodeBounding = hexadecimal(words[0] ?? '')
   }
   return nodeBounding === undefined ? undefined : { nodeBounding, threads, files }

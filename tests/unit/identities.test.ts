@@ -20,12 +20,13 @@ const files = [
   'file 1001 cwd 0:50:0 77 1001 100 40755 2 30 /shared/home/alice', 'file 1001 root 8:1:0 2 0 0 40755 20 20 /', 'file 1001 exe 8:1:0 400 0 0 100755 1 20 /usr/bin/python3',
   'file 1001 0 0:6:1048579 5 0 0 20666 1 20 /dev/null', 'file 1001 3 0:50:0 78 1001 100 100644 1 30 /shared/home/alice/data', 'file 1001 4 0:14:0 99 1001 100 10600 1 15 pipe:[99]',
   'file 1001 5 0:60:0 12 1001 100 100600 1 31 /tmp/own', 'file 1001 6 0:50:0 13 1001 100 100600 0 30 /shared/home/alice/gone%20(deleted)',
+  'file 1001 7 0:70:0 4000 0 0 100400 1 32 /proc/1001/environ',
   'file 1001 map:7f0000000000-7f0000004000 8:1:0 500 0 0 100755 1 20 /usr/lib/libc.so.6',
 ]
 
 function listing({ node = '000001ffffffffff', thread = {}, lines = files }: Changes = {}): string {
   const identity = ordinary.map((word, at) => thread[at] ?? word).join(' ')
-  return [`node ${node}`, 'mount 20 ext4 /', 'mount 30 nfs4 /shared', 'mount 31 tmpfs /tmp', `identity 1000 1000 ${ordinary.map((word, at) => (at === 6 ? thread[at] ?? word : word)).join(' ')}`, `identity 1001 1001 ${identity}`, ...lines, 'done', ''].join('\n')
+  return [`node ${node}`, 'mount 20 ext4 /', 'mount 30 nfs4 /shared', 'mount 31 tmpfs /tmp', 'mount 32 proc /proc', `identity 1000 1000 ${ordinary.map((word, at) => (at === 6 ? thread[at] ?? word : word)).join(' ')}`, `identity 1001 1001 ${identity}`, ...lines, 'done', ''].join('\n')
 }
 
 function read(changes: Changes = {}): Identities {
@@ -93,6 +94,7 @@ describe('files after a restore', () => {
     ['3', (line: string) => line.replace('0:50:0 78', '0:77:0 4711')], // Put back, or another node's number of the same file system.
     ['4', (line: string) => line.replace('1001 100 10600', '0 0 10600')], // CRIU makes pipes as root.
     ['5', (line: string) => line.replace('0:60:0 12', '0:61:0 3')],
+    ['7', (line: string) => line.replace('0:70:0 4000 0 0', '0:71:0 4001 1001 100')], // Whether a process is dumpable, and when that was looked at.
     ['exe', (line: string) => line.replace('8:1:0 400 0 0', '8:17:0 9 0 43')],
     ['3', (line: string) => line.replace(' 100 100644', ' 2000 102600')], // Its owner may.
   ])('%s: may be another inode, or differ where nobody gains by it', (slot, change) => {

@@ -96,7 +96,7 @@ describe('a job that would come back as another than it was', () => {
       await heldUntouched(job, lines, reason)
     }
     await Promise.all([
-      play(async (job) => forge(job, 'restore', 'all-uids all-caps'), /was not restored as it was: thread 1000 of PID 1000: user ids now 0,0,0,0/),
+      play(async (job) => forge(job, 'restore', 'all-uids'), /was not restored as it was: thread 1000 of PID 1000: user ids now 0,0,0,0/),
       play(async (job) => forge(job, 'restore', 'no-new-privs seccomp'), /no_new_privs now 0, at the freeze 1/),
       play(async ({ directory }) => on('ctl', `chown bob ${directory}/data`), /descriptor 9 of PID \d+ \(\S+\/data\) has another owner/),
     ])
