@@ -51,7 +51,8 @@ async function heldUntouched(job: Job, lines: string, reason: RegExp): Promise<v
   expect(await printed(job.directory, 'lines')).toBe(lines)
   const run = await status(node, job.id) as RunJson
   expect(run.error).toMatch(reason)
-  expect(run.events.filter(({ kind }) => kind === 'restore-failed').map(({ detail }) => [detail['checkpoint'], detail['code']])).toEqual([[2, 'E_IDENTITY_CHANGED']])
+  const tried = run.events.filter(({ kind }) => kind === 'restore-failed').map(({ detail }) => `${String(detail['checkpoint'])} ${String(detail['code'])}`)
+  expect([...new Set(tried)]).toEqual(['2 E_IDENTITY_CHANGED'])
   expect(await on(node, `stint status ${job.id}`)).toMatch(reason)
   await on('ctl', `scancel ${job.id}`)
 }
