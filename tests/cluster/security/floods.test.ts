@@ -1,5 +1,5 @@
 import { beforeAll, describe, expect, test } from '@jest/globals'
-import { begin, on, tryOn, until, untilEnded, untilRunning, untilState, submit, printed, workDirectory } from '../../support/cluster.ts'
+import { begin, fixtures, on, tryOn, until, untilEnded, untilRunning, untilState, submit, printed, workDirectory } from '../../support/cluster.ts'
 import { bobIsSavedAndRestored, bobStarts, descriptorsOf, flood, probe, restFloods, type Delays, type Flood } from '../../support/floods.ts'
 
 const minute = 60_000
@@ -50,9 +50,11 @@ describe('while alice floods the REST socket in every way', () => {
   test('alice is told that she is over her budget, and served again when she rests', async () => {
     const floods = await work.floods
     expect(floods.map(([kind]) => kind)).toEqual(turns.flat())
-    // Alone: beside the others there is no room left to be told.
-    expect((await flood('n1', 'status', 4))['429']).toBeGreaterThan(0)
-    await until('alice is served again', 30, async () => (await tryOn('n1', 'stint doctor --json', { user: 'alice' })).exitCode !== 75)
+    // Requests sent without waiting for answers are paid for all the same.
+    await flood('n1', 'pipelined', 2)
+    expect(await tryOn('n1', 'stint status', { user: 'alice' })).toMatchObject({ exitCode: 75, stderr: expect.stringMatching(/E_OVER_BUDGET.*limits\.requests_per_second/s) as unknown })
+    expect((await tryOn('n1', 'stint status --json', { user: 'bob' })).exitCode).toBe(0)
+    await until('alice is served again', 60, async () => (await tryOn('n1', 'stint status', { user: 'alice' })).exitCode !== 75)
     expect((await tryOn('n1', 'stint status --json', { user: 'alice' })).exitCode).toBe(0)
   }, 2 * minute)
 })
@@ -75,3 +77,22 @@ test('a job script that its owner blows up is not read: the job is refused befor
   await on('ctl', `scancel ${job}`)
   await untilEnded(job, 30)
 }, 2 * minute)
+
+test('launches for a launcher that the job has stopped wait, then are refused with the reason; what is kept of them has a limit', async () => {
+  const directory = await workDirectory()
+  const script = `#!/bin/bash
+export FLOOD_HOST=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n 1)
+/usr/libexec/stint/stint-agent "$FLOOD_HOST" 'kill -STOP 1001' &
+sleep 5
+timeout 60 nice -n 19 python3 ${fixtures}/floods/flood.py launches 14
+`
+  const job = await submit({ directory, options: '--stint --time=5 -N 2 --ntasks-per-node=1', script })
+  const node = await untilRunning(job)
+  await until('the flood is over', 60, async () => /sent/.test(await printed(directory)))
+  const counts = JSON.parse(/\{.*\}/.exec(await printed(directory))?.[0] ?? '{}') as { launched?: number; why?: string }
+  expect(counts.launched).toBeLessThan(5)
+  expect(counts.why).toMatch(/limits\.launch_book_mb/)
+  expect(Number(await on(node, 'stat -c %s /var/lib/stint/catalogue.sqlite'))).toBeLessThan(50e6)
+  await on('ctl', `scancel ${job}`)
+  await untilEnded(job, 60)
+}, 3 * minute)
