@@ -190,7 +190,7 @@ function checkJob(job: SlurmJob | undefined): void {
 }
 
 const jobJsons = filesOf('scontrol', '.json').filter((text) => { try { return JSON.parse(text); return true } catch { return false } })
-const jobIds = (text: string): number => Number(/"job_id":\s*(\d{1,9})|JobId=(\d{1,9}) /.exec(text)?.slice(1).find((id) => id !== undefined) ?? 5)
+const jobIds = (text: string): number => Number(/"job_id":\s*(\d{1,9})|JobId=(\d{1,9}) /.exec(text)?.slice(1).find((id) => (id as string | undefined) !== undefined) ?? 5)
 
 function checkJobText(text: string): void {
   const id = jobIds(text)
