@@ -10,7 +10,7 @@ import { parseCpuList, parseCpuMask, parseLedger, readFailures, readRecord, thre
 import { LineReader } from '../../daemon/core/line-reader.ts'
 import { parseManifest } from '../../daemon/core/manifest.ts'
 import { parseOptions } from '../../daemon/core/options.ts'
-import { parseRollback } from '../../daemon/core/rollback.ts'
+import { excluder, parseRollback } from '../../daemon/core/rollback.ts'
 import { optionsLike } from '../../daemon/core/sbatch-options.ts'
 import { parseFindings } from '../../daemon/core/tcp-losses.ts'
 import { decodeLine, encodeLine, maxLineBytes, numberWord } from '../../daemon/core/wire.ts'
@@ -190,7 +190,10 @@ function checkJob(job: SlurmJob | undefined): void {
 }
 
 const jobJsons = filesOf('scontrol', '.json').filter((text) => { try { return JSON.parse(text); return true } catch { return false } })
-const jobIds = (text: string): number => Number(/"job_id":\s*(\d{1,9})|JobId=(\d{1,9}) /.exec(text)?.slice(1).find((id) => (id as string | undefined) !== undefined) ?? 5)
+const jobIds = (text: string): number => {
+  const [, json, plain] = /"job_id":\s*(\d{1,9})|JobId=(\d{1,9}) /.exec(text) ?? []
+  return Number(json ?? plain ?? 5)
+}
 
 function checkJobText(text: string): void {
   const id = jobIds(text)
@@ -288,6 +291,10 @@ export const targets: readonly Target[] = [
   target('letter', fc.record({ text: texts(linesOf('letters.txt')), sizes: cuts }), checkLetter),
   target('launch-book', fc.array(fc.tuple(fc.nat(7), fc.oneof(fc.nat(6), number), number, fc.uint8Array({ maxLength: 40 })), { maxLength: 25 }), checkBook),
   target('options', texts(linesOf('options.txt')), checkOptions),
+  target('patterns', fc.record({ path: texts(['/shared/home/alice/run/data.log', '/a/b/c']), patterns: texts(['*.log:/scratch/**:a?b', '/**/*a**b*']) }), ({ path, patterns }) => {
+    // As long as the kernel and the plugin (OPTIONS_MAX) take them.
+    refusedWith(['E_BAD_OPTION'], () => excluder(patterns.slice(0, 511))(path.slice(0, 4095)))
+  }),
   target('sbatch-options', texts([recorded('job-lines.txt'), ...filesOf('scontrol', '.txt')]), checkSbatch),
   target('scontrol-json', documents(jobJsons), (text) => { checkJob(refusedWith(['E_SLURM'], () => parseJobJson(text, jobIds(text)))) }),
   target('scontrol-text', texts([recorded('job-places.txt'), ...filesOf('scontrol', '.txt')]), checkJobText),
