@@ -12,9 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <sys/stat.h> /* Of musl it has a struct statx of its own, without the newer fields. */
+#endif
 
 #include "ledger.h"
 
