@@ -65,7 +65,16 @@ export class HeldProcess implements Disposable, ProcessPlace {
    * @returns it as one that has ended when there is no such process
    */
   static open(pid: number, startTime?: number): HeldProcess {
-    const directory = unlessGone(() => openSync(`/proc/${pid}`, constants.O_RDONLY | constants.O_DIRECTORY))
+    return HeldProcess.#openAt(pid, `/proc/${pid}`, startTime)
+  }
+
+  /** What another process of ours holds, by its `proc`. */
+  static again({ pid, proc }: Pick<HeldProcess, 'pid' | 'proc'>): HeldProcess {
+    return HeldProcess.#openAt(pid, proc, undefined)
+  }
+
+  static #openAt(pid: number, path: string, startTime: number | undefined): HeldProcess {
+    const directory = unlessGone(() => openSync(path, constants.O_RDONLY | constants.O_DIRECTORY))
     const held = new HeldProcess(pid, directory)
     const stat = held.stat()
     if (stat === undefined || (startTime !== undefined && stat.startTime !== startTime)) held[Symbol.dispose]()

@@ -101,7 +101,7 @@ describe('a member', () => {
       'fdb add 02:53:80:00:05:00 dev stint0 dst 10.0.0.1 self permanent',
       'fdb add 02:53:80:00:05:02 dev stint0 dst 10.0.0.3 self permanent',
     ])
-    expect(vxlanLine(77, view, 4789, 1450)).toBe('link add stint0 mtu 1450 address 02:53:80:00:05:01 netns 77 type vxlan id 8388613 dev st77 dstport 4789 srcport 512 1023 nolearning')
+    expect(vxlanLine({ pid: 77, proc: '/proc/9/fd/5' }, view, 4789, 1450)).toBe('link add stint0 mtu 1450 address 02:53:80:00:05:01 netns /proc/9/fd/5/ns/net type vxlan id 8388613 dev st77 dstport 4789 srcport 512 1023 nolearning')
   })
 
   test.each(['n2', '', '::1', 'fd00::2', '10.0.0'])('%j is no address of a peer', async (nodeAddress) => {
