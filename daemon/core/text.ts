@@ -1,7 +1,7 @@
 /**
  * Text that others made (names of processes, files, jobs and users, messages of programs) on its way to a terminal, a log or Slurm's
  * records. It is escaped where it leaves: the command line (cli/verb.ts), lines to a monitor and to launchers (core/wire.ts), notes on
- * jobs and nodes (slurm/scontrol.ts), the log (boot.ts). Inside, names are what they are.
+ * jobs and nodes (slurm/scontrol.ts), the log (linux/log.ts). Inside, names are what they are.
  */
 
 /**

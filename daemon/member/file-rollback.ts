@@ -8,6 +8,7 @@ import { insideTree } from '../core/obstacles.ts'
 import { tryLock } from '../linux/file-lock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import type { OpenFile, PayloadProcess } from '../linux/payload.ts'
+import { unlessGone } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { asUserOutOfReach, inMounts } from './archive.ts'
 import { type Context, type FilesOnRecord, type LookContext, type Looked, type Sandbox, rootPid } from '../context.ts'
@@ -101,7 +102,7 @@ function noticer(sandbox: Looked, processes: readonly PayloadProcess[]): (file: 
   const parents = new Map<string, number | undefined>()
   const parentOf = (path: string): number => {
     const parent = dirname(path)
-    if (!parents.has(parent)) parents.set(parent, statSync(`${sandbox.pid1.proc}/root${parent}`, { throwIfNoEntry: false })?.ino)
+    if (!parents.has(parent)) parents.set(parent, unlessGone(() => statSync(`${sandbox.pid1.proc}/root${parent}`))?.ino)
     return parents.get(parent) ?? -1
   }
   return (file) => leased.has(file.path) || (watched.size > 0 && (watched.has(0) || watched.has(file.inode) || watched.has(parentOf(file.path))))

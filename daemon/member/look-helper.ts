@@ -1,9 +1,9 @@
-import { pino } from 'pino'
 import type { Config } from '../core/config.ts'
 import type { LookFacts, LookKind } from '../core/looks.ts'
 import { CommandRunner } from '../linux/command.ts'
 import { HeldProcess } from '../linux/held-process.ts'
 import { serveHelper } from '../linux/helper-pool.ts'
+import { makeLog } from '../linux/log.ts'
 import type { Looked } from '../context.ts'
 import { look } from './looks.ts'
 
@@ -23,7 +23,7 @@ export interface LookWork<K extends LookKind = LookKind> {
 
 serveHelper((setup) => {
   const { config, node } = setup as HelperSetup
-  const log = pino({ level: process.env['STINT_LOG_LEVEL'] ?? 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime })
+  const log = makeLog()
   const context = { config, node, log, commands: new CommandRunner(log) }
   return async (work) => {
     const { kind, sandbox, facts } = work as LookWork

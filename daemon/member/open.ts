@@ -7,7 +7,7 @@ import type { Message } from '../core/wire.ts'
 import { mpiEnvironment } from '../../plugins/mpi/environment.ts'
 import type { GuardLink } from './monitor-connection.ts'
 import { makePayloadCgroup } from '../linux/cgroups.ts'
-import { HeldProcess } from '../linux/held-process.ts'
+import { HeldProcess, bootId } from '../linux/held-process.ts'
 import { verifyPid1, type Claim } from './claim.ts'
 import { watchGuard } from './close.ts'
 import { type Context, type Sandbox, engineDirectory, freshSandbox, relayPath, sandboxDirectory } from '../context.ts'
@@ -66,7 +66,7 @@ function register(context: Context, plan: Blueprint, cgroup: string): { run: Run
   return catalogue.transaction(() => {
     catalogue.runs.upsert(plan.run)
     const member = catalogue.members.insert({
-      run_id: plan.run.id, member: plan.member, restarts: plan.restarts, node: context.node, state: 'opening', guard_pid: plan.claim.task.pid, guard_start: plan.claim.startTime,
+      run_id: plan.run.id, member: plan.member, restarts: plan.restarts, node: context.node, state: 'opening', guard_pid: plan.claim.task.pid, guard_start: plan.claim.startTime, boot: bootId(),
       payload_cgroup: cgroup, end_time: plan.end, restore_from: null, opened_at: Date.now(), nodes: JSON.stringify(plan.nodes), coordinator: plan.coordinator ?? null,
     })
     catalogue.events.add(plan.run.id, Date.now(), 'opened', { node: context.node, restarts: plan.restarts, restoring: plan.restoring, member: plan.member })

@@ -62,6 +62,7 @@ async function lookAtAll(context: Context, sandbox: Sandbox): Promise<Preflight>
 
 /** The preflight: found before anything is frozen. */
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
+  if (!sandbox.pid1.isAlive) throw new StintError('E_NOT_RUNNING', `job ${sandbox.run.job_id} has just ended`)
   const [{ obstacles, carried, processes, bytes, cloned, objects, noticing }] = await Promise.all([lookAtAll(context, sandbox), tellKeys(context, sandbox)])
   sandbox.noticing = noticing
   const prediction = predict(bytes + cloned, assumedSeconds(objects), context.catalogue.throughput.recent(context.store.name), deadlineRules(context))

@@ -22,6 +22,7 @@ import { exclusively } from '../run/exclusively.ts'
 import { goBackIfLost } from '../run/lost-member.ts'
 import { membersOf } from '../run/members.ts'
 import { runSide } from '../run/run-side.ts'
+import { audit, daemonItself, subjectOf } from '../images/audit.ts'
 import { reopen } from '../member/reopen.ts'
 import { requeueInBackground } from '../run/requeue.ts'
 import { markRestored, restoreAgain, resumeAll } from '../run/restore.ts'
@@ -51,6 +52,7 @@ async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkp
   if (outcome === 'saved') {
     if (checkpoint.decision === 'none') catalogue.checkpoints.commit(checkpoint.id)
     catalogue.members.move(sandbox.memberId, 'held', Date.now())
+    audit(context, daemonItself, { action: 'save', subject: subjectOf(sandbox.run), checkpoint: checkpoint.number, detail: { trigger: checkpoint.trigger, keepRunning: false, finishedBy: 'the next daemon' } })
     return outcome
   }
   catalogue.transaction(() => {
