@@ -169,7 +169,7 @@ describe('opening the catalogue', () => {
       import { Catalogue } from ${JSON.stringify(join(import.meta.dirname, '../../daemon/catalogue/catalogue.ts'))}
       const catalogue = new Catalogue(${JSON.stringify(path)}, ${JSON.stringify(migrations)})
       const run = ${JSON.stringify(newRun)}
-      catalogue.runs.upsert(newRun)
+      catalogue.runs.upsert(run)
       catalogue.withoutFlush(() => { catalogue.runs.setLaunches('r1', 'book') })
       catalogue.transaction(() => {
         catalogue.runs.upsert({ ...run, id: 'r2' })
