@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { schedule } from 'node-cron'
-import { pino, type Logger } from 'pino'
+import type { Logger } from 'pino'
 import { CpuRecord } from '../plugins/engines/criu/cpuinfo.ts'
 import { CriuEngine } from '../plugins/engines/criu/engine.ts'
 import { PosixStore } from '../plugins/stores/posix/store.ts'
@@ -22,6 +22,8 @@ import { serveRestApi } from './http/rest-api.ts'
 import { CommandRunner } from './linux/command.ts'
 import { withoutCoreDumps } from './linux/core-dumps.ts'
 import { EventLoopMonitor } from './linux/event-loop.ts'
+import { bootId } from './linux/held-process.ts'
+import { makeLog } from './linux/log.ts'
 import { SandboxNetwork } from './linux/network.ts'
 import { Segment } from './linux/segment.ts'
 import { nodeName } from './linux/node-name.ts'
@@ -57,7 +59,10 @@ function versionOfStint(): string {
 /** Once a day, at a minute of this node's own: not all nodes ask slurmctld at once. */
 function reclaimDaily(context: Context): Disposable {
   const minute = Buffer.from(context.node).reduce((sum, byte) => (sum * 31 + byte) % 240, 0)
-  const task = schedule(`${minute % 60} ${2 + Math.floor(minute / 60)} * * *`, () => reclaimQuietly(context), { noOverlap: true })
+  const task = schedule(`${minute % 60} ${2 + Math.floor(minute / 60)} * * *`, async () => {
+    context.catalogue.audit.prune(context.config.audit.keep_days)
+    await reclaimQuietly(context)
+  }, { noOverlap: true })
   return { [Symbol.dispose]: () => { void task.destroy() } }
 }
 
@@ -66,7 +71,7 @@ function reclaimDaily(context: Context): Disposable {
  * either.
  */
 export async function boot(config: Config, stopping: AbortSignal): Promise<AsyncDisposable> {
-  const log = pino({ level: process.env['STINT_LOG_LEVEL'] ?? 'info', base: null, timestamp: pino.stdTimeFunctions.isoTime })
+  const log = makeLog()
   await using stack = new AsyncDisposableStack()
   if (!withoutCoreDumps()) log.warn('core files cannot be switched off')
   mkdirSync(join(config.paths.run_dir, 'sandboxes'), { recursive: true, mode: 0o755 })
@@ -107,7 +112,9 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   await cpu.take().catch((error: unknown) => { log.warn({ err: error }, "this node's CPU could not be recorded") })
   await network.prepareNode()
   store.removeUnfinished()
+  catalogue.members.endEarlierBoots(bootId())
   closeEndedSandboxes(context)
+  catalogue.audit.prune(config.audit.keep_days)
   stack.use(reclaimDaily(context))
   stack.use(watchDrain(context))
   stack.use(watchWaiting(context))

@@ -22,6 +22,7 @@ import type { StoreKeys } from './core/store-keys.ts'
 import type { SaveStep } from './core/rollback.ts'
 import type { FailedSaves } from './core/save-failure.ts'
 import type { CommandRunner } from './linux/command.ts'
+import type { HeldProcess } from './linux/held-process.ts'
 import type { LoopDelay } from './linux/event-loop.ts'
 import type { SandboxNetwork } from './linux/network.ts'
 import type { Segment } from './linux/segment.ts'
@@ -59,8 +60,6 @@ export interface MemberDump {
 /** What is written down of files that are open for writing. */
 export interface FilesOnRecord {
   readonly plan: readonly SaveStep[]
-  /** The node's PIDs of those who hold them, by the sandbox's. */
-  readonly holders: ReadonlyMap<number, number>
 }
 
 /** A sandbox on this node while it lives. The catalogue has what must outlive the daemon; here is the rest. */
@@ -79,8 +78,9 @@ export interface Sandbox {
   readonly network: RunNetwork | undefined
   /** The node whose daemon decides; undefined where this one does. */
   readonly coordinator: string | undefined
-  /** As the node sees it. */
-  readonly pid1: number
+  readonly pid1: HeldProcess
+  /** The process that slurmstepd started, which stays outside; its cgroups, CPUs and standard streams are the step's. */
+  readonly guard: HeldProcess
   /** Missing while the guard reconnects after a restart of the daemon. */
   link: GuardLink | undefined
   /** Whether Slurm may requeue the job, as far as it was asked; for when it does not answer. */

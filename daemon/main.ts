@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { boot } from './boot.ts'
 import { defaultConfigPath, loadConfig } from './config-file.ts'
 import { StintError, asStintError, errorKinds } from './core/errors.ts'
+import { shown } from './core/text.ts'
 
 const usage = `Usage: stintd [--config FILE]\n\nThe daemon of this node; FILE is ${defaultConfigPath} by default. \`stint config show\` lists every key.\n`
 
@@ -37,6 +38,6 @@ try {
   await main()
 } catch (cause) {
   const error = asStintError(cause)
-  process.stderr.write(`stintd: ${error.code}: ${error.message}\n  ${error.hint}\n`)
+  process.stderr.write(`stintd: ${error.code}: ${shown(error.message)}\n  ${shown(error.hint)}\n`)
   process.exitCode = errorKinds[error.code].exit
 }

@@ -1,3 +1,4 @@
+import { Audit } from './audit.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { openDatabase } from './database.ts'
 import { Members } from './members.ts'
@@ -12,6 +13,7 @@ export class Catalogue implements Disposable {
   readonly images: Images
   readonly events: Events
   readonly throughput: Throughput
+  readonly audit: Audit
   readonly #db: ReturnType<typeof openDatabase>
 
   /** @param eventsPerRun older ones are forgotten */
@@ -23,6 +25,7 @@ export class Catalogue implements Disposable {
     this.images = new Images(this.#db)
     this.events = new Events(this.#db, eventsPerRun)
     this.throughput = new Throughput(this.#db)
+    this.audit = new Audit(this.#db)
   }
 
   transaction<T>(work: () => T): T {

@@ -10,6 +10,8 @@ export interface Member {
   readonly state: MemberState
   readonly guard_pid: number
   readonly guard_start: number
+  /** The boot these processes were of (linux/held-process.ts, bootId). */
+  readonly boot: string
   readonly pid1: number | null
   readonly pid1_start: number | null
   readonly payload_cgroup: string
@@ -51,8 +53,8 @@ export class Members {
   insert(member: NewMember): Member {
     const { lastInsertRowid } = this.#db
       .prepare(
-        `INSERT INTO members (run_id, member, restarts, node, state, guard_pid, guard_start, payload_cgroup, end_time, restore_from, opened_at, nodes, coordinator)
-         VALUES (@run_id, @member, @restarts, @node, @state, @guard_pid, @guard_start, @payload_cgroup, @end_time, @restore_from, @opened_at, @nodes, @coordinator)`,
+        `INSERT INTO members (run_id, member, restarts, node, state, guard_pid, guard_start, boot, payload_cgroup, end_time, restore_from, opened_at, nodes, coordinator)
+         VALUES (@run_id, @member, @restarts, @node, @state, @guard_pid, @guard_start, @boot, @payload_cgroup, @end_time, @restore_from, @opened_at, @nodes, @coordinator)`,
       )
       .run(member)
     return this.require(Number(lastInsertRowid))
@@ -66,6 +68,11 @@ export class Members {
 
   alive(): Member[] {
     return this.#db.prepare<[], Member>("SELECT * FROM members WHERE state <> 'ended' ORDER BY id").all()
+  }
+
+  /** Processes of an earlier boot have ended, whoever has their numbers now, and their start times: nothing is that old. */
+  endEarlierBoots(boot: string): void {
+    this.#db.prepare("UPDATE members SET guard_start = -1, pid1_start = -1 WHERE state <> 'ended' AND boot NOT IN ('', ?)").run(boot)
   }
 
   ofRun(runId: string): Member[] {

@@ -20,7 +20,7 @@ export function checkCommand(program: Command): void {
     .action(async (job: number, _options: unknown, command: Command) => {
       const global = globalOptions(command)
       const found = await call<CheckView>(global.socket, 'GET', `/v1/runs/${job}/check`)
-      print(global, found, text(found))
+      print(global, found, text)
       if (found.obstacles.length > 0) process.exitCode = errorKinds.E_PREFLIGHT.exit
     })
 }

@@ -14,6 +14,6 @@ export function checkpointCommand(program: Command): void {
       const global = globalOptions(command)
       const made = await call<CheckpointView>(global.socket, 'POST', `/v1/runs/${job}/checkpoints`, { keepRunning: options.keepRunning })
       const next = options.keepRunning ? 'the job goes on' : 'the job is requeued'
-      print(global, made, `Job ${job} saved as checkpoint ${made.number}: ${bytes(made.bytes)} in ${seconds(made.seconds)}; ${next}.`)
+      print(global, made, ({ number, bytes: size, seconds: took }) => `Job ${job} saved as checkpoint ${number}: ${bytes(size)} in ${seconds(took)}; ${next}.`)
     })
 }

@@ -12,6 +12,6 @@ export function configCommand(program: Command): void {
     .option('--config <path>', 'the file to read', defaultConfigPath)
     .action((options: { config: string }, command: Command) => {
       const config = loadConfig(options.config)
-      print(globalOptions(command), config, printConfig(config).trimEnd())
+      print(globalOptions(command), config, (one) => printConfig(one).trimEnd())
     })
 }

@@ -11,7 +11,7 @@ export function doctorCommand(program: Command): void {
     .action(async (_options: unknown, command: Command) => {
       const global = globalOptions(command)
       const findings = await call<FindingView[]>(global.socket, 'GET', '/v1/doctor')
-      print(global, findings, table(['', 'WHAT', 'FOUND', 'REMEDY'], findings.map((f) => [f.verdict, f.subject, f.found, f.remedy])))
+      print(global, findings, (all) => table(['', 'WHAT', 'FOUND', 'REMEDY'], all.map((f) => [f.verdict, f.subject, f.found, f.remedy])))
       if (findings.some((f) => f.verdict === 'fault')) process.exitCode = 1
     })
 }

@@ -37,7 +37,7 @@ export function drainCommand(program: Command): void {
         done.abort()
         await progress
       })
-      print(global, report, text(report))
+      print(global, report, text)
       if (report.jobs.some((j) => j.outcome === 'failed')) process.exitCode = errorKinds.E_NOT_ALL_SAVED.exit
     })
 }

@@ -17,7 +17,7 @@ interface KeysShown {
 function show(global: Global, file: string, keys: StoreKeys, note = ''): void {
   const shown: KeysShown = { file, keys: keys.map(({ id, use, madeAt }) => ({ id, use, madeAt })) }
   const rows = shown.keys.map(({ id, use, madeAt }) => [id, use, madeAt])
-  print(global, shown, `${rows.length === 0 ? `No key: there is no ${file}.` : table(['KEY', 'USE', 'MADE'], rows)}${note === '' ? '' : `\n${note}`}`)
+  print(global, shown, () => `${rows.length === 0 ? `No key: there is no ${file}.` : table(['KEY', 'USE', 'MADE'], rows)}${note === '' ? '' : `\n${note}`}`)
 }
 
 /** @throws StintError E_FORBIDDEN: others would learn by an unlike error what only root may know */
@@ -98,7 +98,7 @@ export function keyCommand(program: Command): void {
     .action(async (job: number | undefined, _options: unknown, command: Command) => {
       const global = globalOptions(command)
       const adopted = await call<AdoptedView[]>(global.socket, 'POST', '/v1/images/adopt', job === undefined ? {} : { job })
-      print(global, adopted, adoptedText(adopted))
+      print(global, adopted, adoptedText)
       if (adopted.some(({ error }) => error !== null)) process.exitCode = 1
     })
 }

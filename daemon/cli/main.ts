@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander'
 import { asStintError, errorKinds, systemCode } from '../core/errors.ts'
+import { shown, shownJson } from '../core/text.ts'
 import { makeProgram } from './program.ts'
 
 function fail(cause: unknown): void {
@@ -8,8 +9,8 @@ function fail(cause: unknown): void {
     return
   }
   const error = asStintError(cause)
-  if (process.argv.includes('--json')) process.stdout.write(`${JSON.stringify({ code: error.code, message: error.message, hint: error.hint })}\n`)
-  process.stderr.write(`stint: ${error.code}: ${error.message}\n  ${error.hint}\n`)
+  if (process.argv.includes('--json')) process.stdout.write(`${shownJson(JSON.stringify({ code: error.code, message: error.message, hint: error.hint }))}\n`)
+  process.stderr.write(`stint: ${error.code}: ${shown(error.message)}\n  ${shown(error.hint)}\n`)
   process.exitCode = errorKinds[error.code].exit
 }
 

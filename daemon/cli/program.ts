@@ -1,5 +1,7 @@
 import { Command } from 'commander'
 import { settings } from '../core/config.ts'
+import { shownLines } from '../core/text.ts'
+import { auditCommand } from './audit.ts'
 import { checkCommand } from './check.ts'
 import { checkpointCommand } from './checkpoint.ts'
 import { configCommand } from './config.ts'
@@ -25,8 +27,8 @@ export function makeProgram(): Command {
     .description('Long jobs in short allocations: see and steer the checkpoints of your Slurm jobs.')
     .option('--json', 'machine-readable output', false)
     .option('--socket <path>', "the daemon's socket", settings.paths.socket.default)
-    .configureOutput({ outputError: (text, write) => { write(`stint: E_BAD_REQUEST: ${text.replace(/^error: /, '')}`) } })
-  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, drainCommand, doctorCommand, keyCommand, configCommand]) add(program)
+    .configureOutput({ outputError: (text, write) => { write(`stint: E_BAD_REQUEST: ${shownLines(text.replace(/^error: /, ''))}`) } })
+  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, drainCommand, auditCommand, doctorCommand, keyCommand, configCommand]) add(program)
   finish(program)
   return program
 }

@@ -20,6 +20,6 @@ export function reclaimCommand(program: Command): void {
     .action(async (options: { dryRun: boolean; now: boolean }, command: Command) => {
       const global = globalOptions(command)
       const found = await call<ReclaimView[]>(global.socket, 'POST', '/v1/reclaim', { dryRun: options.dryRun, now: options.now })
-      print(global, found, text(found, options.dryRun))
+      print(global, found, (all) => text(all, options.dryRun))
     })
 }

@@ -70,10 +70,10 @@ export function statusCommand(program: Command): void {
       const global = globalOptions(command)
       if (job === undefined) {
         const runs = await call<RunView[]>(global.socket, 'GET', '/v1/runs')
-        print(global, runs, overview(runs))
+        print(global, runs, overview)
       } else {
         const run = await call<RunView>(global.socket, 'GET', `/v1/runs/${job}`)
-        print(global, run, detail(run))
+        print(global, run, detail)
       }
     })
 }

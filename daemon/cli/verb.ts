@@ -1,4 +1,5 @@
 import { InvalidArgumentError, type Command } from 'commander'
+import { shownDeep, shownJson, shownLines } from '../core/text.ts'
 
 /** What every verb gets besides its own arguments. */
 export interface Global {
@@ -12,9 +13,12 @@ export function jobId(text: string): number {
   return Number(text)
 }
 
-/** Prints JSON for programs, or the text for people. */
-export function print(global: Global, value: unknown, text: string): void {
-  process.stdout.write(`${global.json ? JSON.stringify(value, undefined, 2) : text}\n`)
+/**
+ * The one way out: JSON for programs, or text for people.
+ * @param text makes it of the value, in which no name clears a screen or begins a line any more
+ */
+export function print<T>(global: Global, value: T, text: (value: T) => string): void {
+  process.stdout.write(`${global.json ? shownJson(JSON.stringify(value, undefined, 2)) : shownLines(text(shownDeep(value)))}\n`)
 }
 
 /** The options given before and after the verb, as one. */

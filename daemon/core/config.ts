@@ -75,6 +75,9 @@ export const settings = {
     user_quota_gb: { default: 0, must: '0 or more', doc: 'images of one user may take so much, 10^9 bytes; 0 sets no limit' },
     key_file: { default: '/etc/stint/store.key', must: 'an absolute path', doc: 'keys that vouch for images, the same on every node; made by `stint key init`; without the file nothing tells a forged image' },
   },
+  audit: {
+    keep_days: { default: 365, must: '0 or more', doc: 'so long the record of who saved, restored, removed or drained what stays (`stint audit`); nothing younger can be deleted from it' },
+  },
   files: {
     shared_paths: { default: [], must: 'absolute paths', doc: 'directories that are the same on every node whatever their file system says' },
     system_paths: {

@@ -43,8 +43,6 @@ export interface LookAnswers {
     readonly living: readonly number[]
     readonly readFiles: readonly ReadFile[]
     readonly plan: readonly SaveStep[]
-    /** The node's PIDs of the processes by whose descriptors the plan's files are read, by the sandbox's. */
-    readonly holders: ReadonlyMap<number, number>
     /** No copies counted yet. */
     readonly objects: Objects
     /** Names in the private trees from `/`, each with a zero byte behind it. */

@@ -17,12 +17,11 @@ export interface SocketFinding {
   readonly what: 'urgent' | 'error'
 }
 
-/** @param text output of `stint-init sockets` @param pids the sandbox's PIDs by the node's */
-export function parseFindings(text: string, pids: ReadonlyMap<number, number>): SocketFinding[] {
+/** @param text output of `stint-init sockets` */
+export function parseFindings(text: string): SocketFinding[] {
   return text.split('\n').flatMap((line) => {
     const match = /^(\d+) (\d+) (urgent|error)$/.exec(line)
-    const pid = pids.get(Number(match?.[1]))
-    return match === null || pid === undefined ? [] : [{ pid, fd: Number(match[2]), what: match[3] as SocketFinding['what'] }]
+    return match === null ? [] : [{ pid: Number(match[1]), fd: Number(match[2]), what: match[3] as SocketFinding['what'] }]
   })
 }
 

@@ -1,4 +1,5 @@
 import { StintError } from './errors.ts'
+import { shown } from './text.ts'
 
 /** Lines of the sandbox protocol (docs/reference/sandbox-protocol.md): `verb key=value ...`, values percent-encoded. */
 
@@ -17,7 +18,7 @@ function encodeValue(value: string): string {
   return value.replace(/[\u0000-\u0020%\u007f]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
-/** Words for people: what does not fit on a line may be cut off them. */
+/** Words for people: shown on a terminal as they arrive, so they are escaped; what does not fit on a line may be cut off them. */
 const proseKeys: ReadonlySet<string> = new Set(['text', 'message'])
 
 /** Bytes in UTF-8; core has no Buffer. */
@@ -47,7 +48,7 @@ export function encodeLine(verb: string, words: Record<string, string | number |
   for (const [key, value] of Object.entries(words)) {
     if (value === undefined) continue
     for (const one of Array.isArray(value) ? (value as readonly string[]) : [String(value)]) {
-      if (proseKeys.has(key)) prose.push([key, encodeValue(one)])
+      if (proseKeys.has(key)) prose.push([key, encodeValue(shown(one))])
       else parts.push(`${key}=${encodeValue(one)}`)
     }
   }

@@ -1,10 +1,17 @@
 import type { FastifyRequest } from 'fastify'
 import { StintError } from '../core/errors.ts'
+import type { Actor } from '../images/audit.ts'
 import { peerCredentials } from '../linux/peer.ts'
 
 /** The kernel's word on who asks. */
 export function callerUid(request: FastifyRequest): number {
   return peerCredentials(request.raw.socket).uid
+}
+
+/** The same for the record. */
+export function callerOf(request: FastifyRequest): Actor {
+  const { uid, pid } = peerCredentials(request.raw.socket)
+  return { uid, pid, channel: 'socket' }
 }
 
 /** @throws StintError E_FORBIDDEN */

@@ -1,4 +1,5 @@
 import type { Context } from '../context.ts'
+import { addAuditRoutes } from './routes/audit.ts'
 import { addDoctorRoutes } from './routes/doctor.ts'
 import { addDrainRoutes } from './routes/drain.ts'
 import { addHealthRoutes } from './routes/health.ts'
@@ -16,6 +17,7 @@ export async function makeRestApi(context: Context): Promise<Api> {
     addRunRoutes(api, context)
     addImageRoutes(api, context)
     addReclaimRoutes(api, context)
+    addAuditRoutes(api, context)
     addDoctorRoutes(api, context)
     addHealthRoutes(api, context)
     addDrainRoutes(api, context)

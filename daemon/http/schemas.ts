@@ -147,6 +147,24 @@ export const HealthView = Type.Object({
 })
 export type HealthView = Static<typeof HealthView>
 
+export const AuditQuery = Type.Object({ job: Type.Optional(JobId), since: Type.Optional(Type.Integer({ minimum: 0 })), user: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })) }, { additionalProperties: false })
+export const AuditView = Type.Object({
+  at: Type.Number(),
+  uid: Nullable(Type.Integer({ description: 'who asked; null where Slurm or the daemon itself did' })),
+  pid: Nullable(Type.Integer()),
+  channel: Type.String({ description: 'socket, peer (a user of another node), signal (by way of Slurm), daemon' }),
+  action: Type.String({ description: 'save, restore, reclaim, remove, drain' }),
+  job: Nullable(Type.Integer()),
+  run: Nullable(Type.String()),
+  owner: Nullable(Type.Integer({ description: 'uid of the job' })),
+  user: Nullable(Type.String()),
+  checkpoint: Nullable(Type.Integer()),
+  image: Nullable(Type.String({ description: 'SHA-256 of the manifest of member 0' })),
+  outcome: Type.String({ description: '`done`, or a code of docs/reference/errors.md' }),
+  detail: Type.Record(Type.String(), Type.Unknown()),
+})
+export type AuditView = Static<typeof AuditView>
+
 /** The daemon of a node, to others. */
 export const HelloView = Type.Object({
   node: Type.String(), version: Type.String(),

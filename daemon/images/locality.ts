@@ -1,4 +1,5 @@
 import { placeOf, type FileRules } from '../core/file-places.ts'
+import { ownProcess } from '../linux/held-process.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import type { Context } from '../context.ts'
 
@@ -10,7 +11,7 @@ export function fileRules({ config: { files } }: Pick<Context, 'config'>): FileR
 /** Whether images made here stay here: no other node can continue from them. Told by the file system and files.shared_paths. */
 export function isStoreLocal(context: Context): boolean {
   const { path } = context.config.store
-  return placeOf(path, mountOfPath(mountsOf(process.pid), path)?.type, true, fileRules(context)) !== 'shared'
+  return placeOf(path, mountOfPath(mountsOf(ownProcess), path)?.type, true, fileRules(context)) !== 'shared'
 }
 
 /** Images that stay here need the job to come back here. Where Slurm will not have that, another node holds the job, and says why. */

@@ -2,6 +2,7 @@ import { asStintError } from '../core/errors.ts'
 import type { SlurmJob } from '../slurm/job.ts'
 import type { StoredImage, UnfinishedImage } from '../../plugins/stores/store.ts'
 import type { Context } from '../context.ts'
+import { audit, daemonItself, imageHash, type Actor } from './audit.ts'
 
 const dayMilliseconds = 86_400_000
 /** An image in the making that nobody has written to for so long has no maker any more: no dump may take this long. */
@@ -10,6 +11,8 @@ const abandonedMilliseconds = dayMilliseconds
 export const overStates: ReadonlySet<string> = new Set(['COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL', 'OUT_OF_MEMORY', 'BOOT_FAIL', 'DEADLINE'])
 
 export interface ReclaimOptions {
+  /** Who asked for it; by default nobody did. */
+  readonly by?: Actor
   /** Whose images; undefined: everybody's, and what was left unfinished. */
   readonly uid: number | undefined
   /** Says what would go and removes nothing. */
@@ -79,7 +82,11 @@ async function reclaimRuns(context: Context, jobs: Jobs, options: ReclaimOptions
     const reason = await reasonToGo(context, jobs, newest, options)
     if (reason === undefined) continue
     const { job, run, user } = newest.manifest
-    if (!options.dryRun) context.store.removeRun(job, run)
+    if (!options.dryRun) {
+      const hash = imageHash(context, { job, run }, newest.manifest.checkpoint)
+      context.store.removeRun(job, run)
+      audit(context, options.by ?? daemonItself, { action: 'reclaim', subject: { job, run, user, owner: newest.manifest.uid }, checkpoint: newest.manifest.checkpoint, image: hash, detail: { reason, images: images.length } })
+    }
     found.push({ job, run, user, what: 'images', bytes: images.reduce((sum, image) => sum + image.manifest.bytes, 0), reason })
   }
   return found
@@ -105,7 +112,10 @@ async function reclaimUnfinished(context: Context, jobs: Jobs, options: ReclaimO
   for (const image of context.store.unfinished()) {
     const reason = await reasonAbandoned(jobs, image)
     if (reason === undefined) continue
-    if (!options.dryRun) context.store.removeUnfinishedImage(image)
+    if (!options.dryRun) {
+      context.store.removeUnfinishedImage(image)
+      audit(context, options.by ?? daemonItself, { action: 'reclaim', subject: { job: image.job, run: image.run, user: null, owner: null }, detail: { reason, unfinished: true } })
+    }
     found.push({ job: image.job, run: image.run, user: null, what: 'unfinished', bytes: image.bytes, reason: `begun on ${image.node}; ${reason}` })
   }
   return found

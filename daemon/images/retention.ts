@@ -2,6 +2,7 @@ import { StintError, asStintError } from '../core/errors.ts'
 import { makeRoom, superfluous, type KeptCheckpoint } from '../core/retention.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import type { Context, Sandbox } from '../context.ts'
+import { audit, daemonItself, imageHash, subjectOf } from './audit.ts'
 
 /** Checkpoints of a run, newest first, as retention sees them: the images of all members are one. */
 function checkpointsOf(images: readonly StoredImage[], run: string): KeptCheckpoint[] {
@@ -13,7 +14,12 @@ function checkpointsOf(images: readonly StoredImage[], run: string): KeptCheckpo
 }
 
 function removeCheckpoints(context: Context, sandbox: Sandbox, numbers: readonly number[]): void {
-  for (const checkpoint of numbers) context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint })
+  const subject = subjectOf(sandbox.run)
+  for (const checkpoint of numbers) {
+    const image = imageHash(context, subject, checkpoint)
+    context.store.remove({ job: subject.job, run: subject.run, checkpoint })
+    audit(context, daemonItself, { action: 'remove', subject, checkpoint, image, detail: { reason: 'a newer checkpoint is there, or room was needed' } })
+  }
 }
 
 /** Removes checkpoints that a newer one has made superfluous; a fault here harms nobody and is only logged. */
@@ -57,7 +63,13 @@ export function assertWithinQuota(context: Context, sandbox: Sandbox, bytes: num
 /** Removes everything of a run that is of no more use to anybody, or of an earlier job with the same id. */
 export function removeImages(context: Context, jobId: number, runId: string): void {
   try {
+    const newest = context.store.list(jobId).find(({ manifest }) => manifest.run === runId)?.manifest
+    const image = newest === undefined ? undefined : imageHash(context, { job: jobId, run: runId }, newest.checkpoint)
     context.store.removeRun(jobId, runId)
+    if (newest === undefined) return
+    audit(context, daemonItself, {
+      action: 'remove', subject: { job: jobId, run: runId, owner: newest.uid, user: newest.user }, checkpoint: newest.checkpoint, image, detail: { reason: 'the run is over' },
+    })
   } catch (error) {
     context.log.warn({ err: asStintError(error), job: jobId }, 'images could not be removed')
   }

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, rmdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { StintError, systemCode } from '../core/errors.ts'
+import type { ProcessPlace } from './held-process.ts'
 import { isBelow } from './mounts.ts'
 import { unlessGone } from './processes.ts'
 
@@ -48,8 +49,8 @@ export function parseCgroupPlaces(procCgroup: string, mounts: readonly CgroupMou
   })
 }
 
-export function cgroupPlaces(pid: number): CgroupPlace[] | undefined {
-  const text = unlessGone(() => readFileSync(`/proc/${pid}/cgroup`, 'utf8'))
+export function cgroupPlaces({ proc }: ProcessPlace): CgroupPlace[] | undefined {
+  const text = unlessGone(() => readFileSync(`${proc}/cgroup`, 'utf8'))
   if (text === undefined) return undefined
   return parseCgroupPlaces(text, parseCgroupMounts(readFileSync('/proc/self/mountinfo', 'utf8')))
 }

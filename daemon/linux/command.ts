@@ -38,6 +38,8 @@ export interface DetachedProgram {
   readonly pid: number
   /** Exit code; 128 + n after signal n. */
   readonly ended: Promise<number>
+  /** Signals it and what it has started; nothing once it has ended. */
+  signal(signal: NodeJS.Signals): void
 }
 
 /** A program that lives as long as its standard input is open: it ends with the daemon at the latest. */
@@ -143,7 +145,14 @@ export class CommandRunner {
       if (child.pid === undefined) throw new StintError('E_COMMAND_FAILED', `${program} did not start`, { details: { argv } })
       child.unref()
       this.#log.debug({ argv, pid: child.pid }, 'started')
-      return { pid: child.pid, ended }
+      const { pid } = child
+      return {
+        pid, ended,
+        signal: (signal) => {
+          // Until this process has reaped it, which it does between two turns of its loop, nobody else has its number.
+          if (child.exitCode === null && child.signalCode === null) process.kill(-pid, signal)
+        },
+      }
     } finally {
       closeSync(output)
     }

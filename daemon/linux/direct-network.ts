@@ -1,5 +1,6 @@
 import { memberAddress, memberMac } from '../core/addresses.ts'
 import { memberDevice, nobody } from './gate.ts'
+import type { HeldProcess } from './held-process.ts'
 import type { MemberNetwork, MemberPlace } from './run-network.ts'
 
 /**
@@ -9,8 +10,8 @@ import type { MemberNetwork, MemberPlace } from './run-network.ts'
  */
 
 /** The node's end of the pair whose other end is a member's `stint0`. */
-export function memberPairName(pid1: number): string {
-  return `sm${pid1}`
+export function memberPairName({ pid }: Pick<HeldProcess, 'pid'>): string {
+  return `sm${pid}`
 }
 
 function tableOf(device: string): string {
@@ -18,11 +19,11 @@ function tableOf(device: string): string {
 }
 
 /** Lines for `ip -batch` in the node's namespace. The node's end has no address: the node itself is nobody in the run's network. */
-export function directLines(pid1: number, { network, member }: MemberNetwork, nodeMac: string, mtu: number): string[] {
+export function directLines(pid1: Pick<HeldProcess, 'pid' | 'proc'>, { network, member }: MemberNetwork, nodeMac: string, mtu: number): string[] {
   const device = memberPairName(pid1)
   const mac = memberMac(network.vni, member)
   return [
-    `link add ${device} mtu ${mtu} address ${nodeMac} type veth peer name ${memberDevice} mtu ${mtu} address ${mac} netns ${pid1}`,
+    `link add ${device} mtu ${mtu} address ${nodeMac} type veth peer name ${memberDevice} mtu ${mtu} address ${mac} netns ${pid1.proc}/ns/net`,
     `neigh add ${memberAddress(network.prefix, member)} lladdr ${mac} dev ${device} nud permanent`,
     `link set ${device} up`,
   ]
@@ -34,7 +35,7 @@ export function directLines(pid1: number, { network, member }: MemberNetwork, no
  * SO_BINDTODEVICE). Each hand-over counts as a hop: a packet that is to live for one only, as it may between members, gets more.
  * @param underlay the device whose segment has all peers
  */
-export function directTable(pid1: number, { network, member }: MemberNetwork, peers: readonly MemberPlace[], underlay: string): string {
+export function directTable(pid1: Pick<HeldProcess, 'pid'>, { network, member }: MemberNetwork, peers: readonly MemberPlace[], underlay: string): string {
   const device = memberPairName(pid1)
   const own = memberAddress(network.prefix, member)
   const addressOf = (place: MemberPlace): string => memberAddress(network.prefix, place.member)

@@ -1,4 +1,5 @@
 import type { CommandRunner } from './command.ts'
+import type { HeldProcess } from './held-process.ts'
 
 /** The device of a run's private network, as it is called in every sandbox. */
 export const memberDevice = 'stint0'
@@ -51,10 +52,10 @@ export class Gate {
   readonly #commands: CommandRunner
   readonly #nft: readonly [string, ...string[]]
 
-  /** @param pid1 the sandbox's PID 1 */
-  constructor(commands: CommandRunner, programs: { readonly nsenter: string; readonly nft: string }, pid1: number) {
+  /** @param pid1 the sandbox's PID 1 @throws StintError E_NOT_RUNNING when it has ended, E_NOT_VERIFIED when its network is the node's own */
+  constructor(commands: CommandRunner, programs: { readonly nsenter: string; readonly nft: string }, pid1: HeldProcess) {
     this.#commands = commands
-    this.#nft = [programs.nsenter, `--net=/proc/${pid1}/ns/net`, programs.nft]
+    this.#nft = [programs.nsenter, ...pid1.enter('net'), programs.nft]
   }
 
   /** @throws StintError E_COMMAND_FAILED also where there is no such device, or the kernel is older than 5.16 */

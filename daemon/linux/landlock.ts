@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { ProcessPlace } from './held-process.ts'
 import { listPids, processStat, unlessGone } from './processes.ts'
 import { sandboxProc } from './payload.ts'
 
@@ -15,8 +16,8 @@ function hasNoNewPrivs(pid: number, proc: string): boolean {
  * Processes of a sandbox in which Landlock rules may be in force. The kernel shows nobody a process's rules, so in a sandbox where some
  * process has restricted itself it is every one that has no_new_privs: that one, what it started, and perhaps one too many.
  */
-export function landlocked(pid1: number): { pid: number; comm: string }[] {
-  if (unlessGone(() => readFileSync(`/proc/${pid1}/comm`, 'utf8'))?.trim() !== marked) return []
+export function landlocked(pid1: ProcessPlace): { pid: number; comm: string }[] {
+  if (unlessGone(() => readFileSync(`${pid1.proc}/comm`, 'utf8'))?.trim() !== marked) return []
   const proc = sandboxProc(pid1)
   return (unlessGone(() => listPids(proc)) ?? []).filter((pid) => pid !== 1).flatMap((pid) => {
     const stat = unlessGone(() => processStat(pid, proc))

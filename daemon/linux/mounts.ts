@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import type { ProcessPlace } from './held-process.ts'
 import { unlessGone } from './processes.ts'
 
 export interface Mount {
@@ -28,8 +29,8 @@ export function parseMounts(mountinfo: string): Mount[] {
 }
 
 /** Mounts as a process sees them, in mount order; empty when it has ended. */
-export function mountsOf(pid: number): Mount[] {
-  return parseMounts(unlessGone(() => readFileSync(`/proc/${pid}/mountinfo`, 'utf8')) ?? '')
+export function mountsOf({ proc }: ProcessPlace): Mount[] {
+  return parseMounts(unlessGone(() => readFileSync(`${proc}/mountinfo`, 'utf8')) ?? '')
 }
 
 export function isBelow(path: string, directory: string): boolean {

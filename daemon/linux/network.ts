@@ -1,10 +1,11 @@
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { lowestVni, memberAddress } from '../core/addresses.ts'
 import { StintError, isStintError } from '../core/errors.ts'
 import type { CommandRunner } from './command.ts'
 import { directLines, directTable, staleTables } from './direct-network.ts'
 import { Gate, memberDevice, type GateState } from './gate.ts'
+import type { HeldProcess } from './held-process.ts'
 import { probeRules } from './segment.ts'
 import { forwardingLines, memberMtu, needPrivilegedPorts, neighbourLines, pairName, peersOf, segmentOf, underlayMtu, vxlanLine, vxlanOverhead, vxlanSourcePorts, type MemberNetwork, type MemberPlace } from './run-network.ts'
 
@@ -79,8 +80,8 @@ export class SandboxNetwork {
   readonly #commands: CommandRunner
   readonly #programs: NetworkPrograms
   readonly #settings: NetworkSettings
-  /** Descriptors of namespaces, by PID 1. */
-  readonly #held = new Map<number, number>()
+  /** PID 1 of sandboxes that have devices of ours. */
+  readonly #connected = new WeakSet<HeldProcess>()
 
   constructor(commands: CommandRunner, programs: NetworkPrograms, settings: NetworkSettings) {
     this.#commands = commands
@@ -101,8 +102,8 @@ export class SandboxNetwork {
    * @param sandbox its PID 1, whose network namespace is still empty
    * @throws StintError E_BUSY when another sandbox on this node has the address; nothing remains then
    */
-  async connect(sandbox: Promise<number>, address: string): Promise<void> {
-    const outside = (pid1: Promise<number>): Promise<void> => this.#batch(pid1.then((pid) => this.#outsideLines(pid, address), () => []))
+  async connect(sandbox: Promise<HeldProcess>, address: string): Promise<void> {
+    const outside = (pid1: Promise<HeldProcess>): Promise<void> => this.#batch(pid1.then((pid) => this.#outsideLines(pid, address), () => []))
     let first: Promise<void> | undefined = outside(sandbox)
     first.catch(() => undefined) // Awaited below, once the sandbox is known.
     const pid1 = await sandbox
@@ -124,7 +125,7 @@ export class SandboxNetwork {
    * @throws StintError E_NETWORK when the nodes' network does not allow for it, E_BUSY when another sandbox on this node
    *   has the VNI or the address; nothing remains then
    */
-  async connectMember(pid1: number, view: MemberNetwork): Promise<void> {
+  async connectMember(pid1: HeldProcess, view: MemberNetwork): Promise<void> {
     const peers = peersOf(view)
     const { encapsulation = 'vxlan' } = view.network
     if (encapsulation === 'vxlan') needPrivilegedPorts()
@@ -157,7 +158,7 @@ export class SandboxNetwork {
    * restore that is thrown away.
    * @param prefixLength of the member's network; undefined for a run of one node
    */
-  async imitate(pid1: number, address: string, prefixLength: string | undefined): Promise<void> {
+  async imitate(pid1: HeldProcess, address: string, prefixLength: string | undefined): Promise<void> {
     // A pair whose other end stays down drops what it is given.
     const dead = (device: string): string[] => [`link add ${device} type veth peer name x${device}`, ...insideLines(device), `link set ${device} up`]
     const addresses = prefixLength === undefined ? [`addr add ${address}/32 dev eth0`] : [...dead(memberDevice), `addr add ${address}/${prefixLength} dev ${memberDevice}`]
@@ -165,61 +166,52 @@ export class SandboxNetwork {
     await this.silence(pid1)
   }
 
-  /** Holds on to a sandbox's namespace, so that `disconnect` reaches it when its processes are gone. Not the node's own, of net=host. */
-  hold(pid1: number): void {
-    const path = `/proc/${pid1}/ns/net`
-    if (this.#held.has(pid1) || !existsSync(path)) return
-    const descriptor = openSync(path, 'r')
-    if (fstatSync(descriptor).ino === statSync('/proc/self/ns/net').ino) closeSync(descriptor)
-    else this.#held.set(pid1, descriptor)
+  /** For a sandbox that an earlier daemon has connected: `disconnect` is to remove its devices. */
+  adopt(pid1: HeldProcess): void {
+    this.#connected.add(pid1)
   }
 
   /**
    * Removes the devices of a sandbox whose processes have ended: a TCP connection whose other side is silent keeps the namespace,
-   * and so the run's address and VNI, for minutes (tcp_orphan_retries).
+   * and so the run's address and VNI, for minutes (tcp_orphan_retries). Never the node's own, of net=host.
    */
-  async disconnect(pid1: number): Promise<void> {
-    const descriptor = this.#held.get(pid1)
-    if (descriptor === undefined) return
-    this.#held.delete(pid1)
-    try {
-      // A run of one node has one of the two: -force goes on to the other.
-      await this.#commands.run([this.#programs.nsenter, `--net=/proc/${process.pid}/fd/${descriptor}`, this.#programs.ip, '-force', '-batch', '-'], { input: `link delete eth0\nlink delete ${memberDevice}`, expected: [0, 1] })
-    } finally {
-      closeSync(descriptor)
-    }
+  async disconnect(pid1: HeldProcess): Promise<void> {
+    const descriptor = pid1.heldNetwork
+    if (descriptor === undefined || !this.#connected.delete(pid1)) return
+    // A run of one node has one of the two: -force goes on to the other.
+    await this.#commands.run([this.#programs.nsenter, `--net=/proc/${process.pid}/fd/${descriptor}`, this.#programs.ip, '-force', '-batch', '-'], { input: `link delete eth0\nlink delete ${memberDevice}`, expected: [0, 1] })
   }
 
   /** From now on nothing passes between this member and the others. It may be shut already. */
-  async shutGate(pid1: number): Promise<void> {
+  async shutGate(pid1: HeldProcess): Promise<void> {
     await new Gate(this.#commands, this.#programs, pid1).shut()
   }
 
   /** Lets members talk. It may be open already. */
-  async openGate(pid1: number): Promise<void> {
+  async openGate(pid1: HeldProcess): Promise<void> {
     await new Gate(this.#commands, this.#programs, pid1).open()
   }
 
   /** While sockets are restored: no TCP reaches them. It may be so already. */
-  async silence(pid1: number): Promise<void> {
+  async silence(pid1: HeldProcess): Promise<void> {
     await new Gate(this.#commands, this.#programs, pid1).silence()
   }
 
   /** TCP reaches the sandbox's sockets. It may do so already. */
-  async endSilence(pid1: number): Promise<void> {
+  async endSilence(pid1: HeldProcess): Promise<void> {
     await new Gate(this.#commands, this.#programs, pid1).endSilence()
   }
 
-  async gateState(pid1: number): Promise<GateState> {
+  async gateState(pid1: HeldProcess): Promise<GateState> {
     return new Gate(this.#commands, this.#programs, pid1).state()
   }
 
   /** @param roomFor what the node's end must have room for besides, bytes; the route keeps what comes in to the sandbox's end */
-  #outsideLines(pid1: number, address: string, roomFor = 0): string[] {
+  #outsideLines(pid1: HeldProcess, address: string, roomFor = 0): string[] {
     const device = pairName(pid1)
     const mtu = this.#settings.mtu === 0 ? outsideMtu : this.#settings.mtu
     return [
-      `link add ${device} mtu ${Math.max(mtu, roomFor)} address ${nodeMac} type veth peer name eth0 mtu ${mtu} address ${sandboxMac} netns ${pid1}`,
+      `link add ${device} mtu ${Math.max(mtu, roomFor)} address ${nodeMac} type veth peer name eth0 mtu ${mtu} address ${sandboxMac} netns ${pid1.proc}/ns/net`,
       `addr add ${gateway}/32 dev ${device}`,
       `link set ${device} up`,
       `neigh add ${address} lladdr ${sandboxMac} dev ${device} nud permanent`,
@@ -251,12 +243,12 @@ export class SandboxNetwork {
   }
 
   /** Makes all of it or nothing; what a sandbox that has just ended still holds is waited for. */
-  async #whole(pid1: number, make: () => Promise<void>): Promise<void> {
+  async #whole(pid1: HeldProcess, make: () => Promise<void>): Promise<void> {
     const end = Date.now() + releaseSeconds * 1000
     for (;;) {
       try {
         await make()
-        this.hold(pid1)
+        this.#connected.add(pid1)
         return
       } catch (error) {
         await this.#remove(pid1)
@@ -268,20 +260,20 @@ export class SandboxNetwork {
   }
 
   /** Takes back what a failed connection has made. A sandbox that is gone has taken its devices with it. */
-  async #remove(pid1: number): Promise<void> {
+  async #remove(pid1: HeldProcess): Promise<void> {
     await this.#commands.run([this.#programs.ip, 'link', 'delete', pairName(pid1)], { expected: [0, 1] })
-    if (existsSync(`/proc/${pid1}/ns/net`)) await this.#commands.run([...this.#inside(pid1), this.#programs.ip, 'link', 'delete', memberDevice], { expected: [0, 1] })
+    if (pid1.isAlive) await this.#commands.run([...this.#inside(pid1), this.#programs.ip, 'link', 'delete', memberDevice], { expected: [0, 1] })
   }
 
-  #inside(pid1: number): [string, ...string[]] {
-    return [this.#programs.nsenter, `--net=/proc/${pid1}/ns/net`]
+  #inside(pid1: HeldProcess): [string, ...string[]] {
+    return [this.#programs.nsenter, ...pid1.enter('net')]
   }
 
   async #batch(lines: Lines): Promise<void> {
     await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: batchText(lines) })
   }
 
-  async #batchInside(pid1: number, lines: Lines): Promise<void> {
+  async #batchInside(pid1: HeldProcess, lines: Lines): Promise<void> {
     await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: batchText(lines, 'link set lo up') })
   }
 }

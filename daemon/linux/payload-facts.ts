@@ -1,5 +1,6 @@
 import { readFileSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import type { ProcessFacts, Program } from '../core/blockers.ts'
+import type { ProcessPlace } from './held-process.ts'
 import { sandboxProc, type PayloadProcess } from './payload.ts'
 import { processStatus, statusBytes, unlessGone } from './processes.ts'
 import { socketProtocol } from './socket-protocol.ts'
@@ -80,7 +81,7 @@ function factsOf(one: PayloadProcess, proc: string, memoryOfChildren: ReadonlySe
 }
 
 /** @param processes of the payload, as payloadProcesses has just found them */
-export function payloadFacts(pid1: number, processes: readonly PayloadProcess[]): ProcessFacts[] {
+export function payloadFacts(pid1: ProcessPlace, processes: readonly PayloadProcess[]): ProcessFacts[] {
   const proc = sandboxProc(pid1)
   // A child that is still in vfork has its parent's memory, and so its very size.
   const memoryOfChildren = new Set(processes.map(({ pid, parent }) => `${parent} ${processStatus(pid, proc)?.get('VmSize') ?? 'none'}`))

@@ -5,7 +5,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { carriedTrees } from '../core/file-places.ts'
 import { systemCode } from '../core/errors.ts'
 import { LookBudget } from '../core/looks.ts'
-import { processStat, processStatus, listPids, namespaceOf, statusBytes, unlessGone } from './processes.ts'
+import { HeldProcess, type ProcessPlace } from './held-process.ts'
+import { processStat, processStatus, listPids, namespaceOf, statusBytes, unlessGone, type ProcessStat } from './processes.ts'
 
 /** An open or mapped file of a payload process. */
 export interface OpenFile {
@@ -63,8 +64,8 @@ export interface Watched {
 type FilesOfProcess = Pick<PayloadProcess, 'files' | 'sockets' | 'anonymous' | 'pathless' | 'overlong' | 'mappings' | 'watched'>
 
 /** The sandbox's own view of its processes: the proc file system its PID 1 mounted. */
-export function sandboxProc(pid1: number): string {
-  return `/proc/${pid1}/root/proc`
+export function sandboxProc({ proc }: ProcessPlace): string {
+  return `${proc}/root/proc`
 }
 
 function kindOf(mode: number): OpenFile['kind'] {
@@ -150,10 +151,10 @@ function kernelDevice(device: number): number {
 }
 
 /** Whether a process watches anything on the file systems of the private trees for being opened or read. */
-export function watchesTrees(pid1: number, processes: readonly PayloadProcess[]): boolean {
+export function watchesTrees(pid1: ProcessPlace, processes: readonly PayloadProcess[]): boolean {
   const watched = processes.flatMap((process) => process.watched)
   if (watched.length === 0) return false
-  const devices = new Set(carriedTrees.map((tree) => unlessGone(() => statSync(`/proc/${pid1}/root${tree}`))).flatMap((stat) => (stat === undefined ? [] : [kernelDevice(stat.dev)])))
+  const devices = new Set(carriedTrees.map((tree) => unlessGone(() => statSync(`${pid1.proc}/root${tree}`))).flatMap((stat) => (stat === undefined ? [] : [kernelDevice(stat.dev)])))
   return watched.some(({ device }) => device === undefined || devices.has(device))
 }
 
@@ -232,7 +233,7 @@ function descriptorCount(pid: number, proc: string): number {
  * Every process in the sandbox but its PID 1, zombies included.
  * @throws StintError E_PREFLIGHT when there is more than the budget allows, before much of it was looked at where the kernel tells
  */
-export function payloadProcesses(pid1: number, budget = new LookBudget()): PayloadProcess[] {
+export function payloadProcesses(pid1: ProcessPlace, budget = new LookBudget()): PayloadProcess[] {
   const proc = sandboxProc(pid1)
   const pids = (unlessGone(() => listPids(proc)) ?? []).filter((pid) => pid !== 1)
   budget.foresee(pids.length + pids.reduce((sum, pid) => sum + descriptorCount(pid, proc), 0))
@@ -257,13 +258,13 @@ export function payloadProcesses(pid1: number, budget = new LookBudget()): Paylo
 }
 
 /** Supplementary groups of the payload, as Slurm gave them to its root, which is a program of ours. */
-export function payloadGroups(pid1: number, rootPid: number): number[] {
+export function payloadGroups(pid1: ProcessPlace, rootPid: number): number[] {
   const groups = processStatus(rootPid, sandboxProc(pid1))?.get('Groups') ?? ''
   return groups.split(/\s+/).filter((group) => group !== '').map(Number)
 }
 
 /** Whether the sandbox's payload root is there and no zombie. */
-export function rootAlive(pid1: number, rootPid: number): boolean {
+export function rootAlive(pid1: ProcessPlace, rootPid: number): boolean {
   const stat = unlessGone(() => processStat(rootPid, sandboxProc(pid1)))
   return stat !== undefined && stat.state !== 'Z' && stat.state !== 'X'
 }
@@ -321,9 +322,9 @@ function memoryBytes(pid: number, proc: string): number {
 }
 
 /** The file systems of the private trees, where they are tmpfs: what is deleted there is counted with them. */
-async function countedDevices(pid1: number): Promise<ReadonlySet<number>> {
+async function countedDevices(pid1: ProcessPlace): Promise<ReadonlySet<number>> {
   const devices = await Promise.all(carriedTrees.map(async (tree) => {
-    const path = `/proc/${pid1}/root${tree}`
+    const path = `${pid1.proc}/root${tree}`
     const found = await statfs(path).catch(() => undefined)
     return found?.type === tmpfsMagic ? [statSync(path).dev] : []
   }))
@@ -334,7 +335,7 @@ async function countedDevices(pid1: number): Promise<ReadonlySet<number>> {
  * Deleted files that are open or mapped: CRIU puts what they hold into the image (`--ghost-limit`). Memory files (memfd) are counted as memory
  * where a process has them mapped.
  */
-export async function ghostBytes(pid1: number, processes: readonly PayloadProcess[]): Promise<number> {
+export async function ghostBytes(pid1: ProcessPlace, processes: readonly PayloadProcess[]): Promise<number> {
   const files = processes.flatMap((process) => process.files)
   const isMemory = (file: OpenFile): boolean => file.path.startsWith('/memfd:')
   const isSharedMemory = (file: OpenFile): boolean => isMemory(file) || /^\/(dev\/zero|SYSV[0-9a-f]+|\[aio\])$/.test(file.path)
@@ -349,13 +350,13 @@ export async function ghostBytes(pid1: number, processes: readonly PayloadProces
 }
 
 /** What a checkpoint must write: anonymous and shared memory, and the private /tmp and /dev/shm. */
-export async function payloadBytes(pid1: number): Promise<number> {
+export async function payloadBytes(pid1: ProcessPlace): Promise<number> {
   const proc = sandboxProc(pid1)
   const memory = (unlessGone(() => listPids(proc)) ?? [])
     .filter((pid) => pid !== 1)
     .reduce((sum, pid) => sum + memoryBytes(pid, proc), 0)
   let trees = 0
-  for (const tree of carriedTrees) trees += await treeBytes(`/proc/${pid1}/root${tree}`)
+  for (const tree of carriedTrees) trees += await treeBytes(`${pid1.proc}/root${tree}`)
   return memory + trees
 }
 
@@ -363,27 +364,52 @@ export async function payloadBytes(pid1: number): Promise<number> {
 const processesInOneGo = 256
 
 /** The same as {@link nodePids}, with a pause for the event loop now and then: a node may have thousands of processes. */
-export async function nodePidsInTurn(pid1: number): Promise<number[]> {
-  const own = namespaceOf(pid1, 'pid')
+export async function nodePidsInTurn(pid1: HeldProcess): Promise<number[]> {
+  const own = pid1.namespace('pid')
   if (own === undefined) return []
   const found: number[] = []
   for (const [at, pid] of listPids().entries()) {
     if (at % processesInOneGo === processesInOneGo - 1) await nextTurn()
-    if (pid !== pid1 && namespaceOf(pid, 'pid') === own) found.push(pid)
+    if (pid !== pid1.pid && namespaceOf(pid, 'pid') === own) found.push(pid)
   }
   return found
 }
 
-/** The payload's processes by the node's PIDs: those that share the sandbox's PID namespace, without its PID 1. */
-export function nodePids(pid1: number): number[] {
-  const own = namespaceOf(pid1, 'pid')
-  return own === undefined ? [] : listPids().filter((pid) => pid !== pid1 && namespaceOf(pid, 'pid') === own)
+/**
+ * The payload's processes as the node counts: those that share the sandbox's PID namespace, without its PID 1. Good for looking: their
+ * numbers may be others' a moment later.
+ */
+export function nodePids(pid1: HeldProcess): number[] {
+  const own = pid1.namespace('pid')
+  return own === undefined ? [] : listPids().filter((pid) => pid !== pid1.pid && namespaceOf(pid, 'pid') === own)
 }
 
-/** The node's PIDs of the sandbox's processes, by the sandbox's own. */
-export function nodePidByOwn(pid1: number): ReadonlyMap<number, number> {
-  return new Map(nodePids(pid1).flatMap((pid) => {
-    const own = processStatus(pid)?.get('NSpid')?.split(/\s+/).at(-1)
-    return own === undefined ? [] : [[Number(own), pid] as const]
-  }))
+/** The payload's processes with this name, as the node counts. */
+export async function payloadByName(pid1: HeldProcess, name: string): Promise<ProcessStat[]> {
+  return (await nodePidsInTurn(pid1)).flatMap((pid) => {
+    using held = HeldProcess.open(pid)
+    const stat = held.stat()
+    return stat?.comm === name && isInside(held, pid1) ? [stat] : []
+  })
+}
+
+function isInside(held: HeldProcess, pid1: HeldProcess): boolean {
+  const own = pid1.namespace('pid')
+  return own !== undefined && held.namespace('pid') === own
+}
+
+/**
+ * Kills what is in a sandbox but its PID 1. Each process is held before it is looked at, and killed by that.
+ * @returns how many there were
+ * @throws StintError E_NOT_VERIFIED when the PID namespace is the node's own
+ */
+export async function killPayload(pid1: HeldProcess): Promise<number> {
+  if (!pid1.isAlive) return 0
+  pid1.enter('pid')
+  const pids = await nodePidsInTurn(pid1)
+  for (const pid of pids) {
+    using held = HeldProcess.open(pid)
+    if (isInside(held, pid1)) held.signal('SIGKILL')
+  }
+  return pids.length
 }

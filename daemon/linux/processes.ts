@@ -26,7 +26,11 @@ export interface ProcessStat {
 /** @param proc a proc file system: `/proc`, or a sandbox's own seen through its PID 1's root */
 export function processStat(pid: number, proc = '/proc'): ProcessStat | undefined {
   const text = unlessGone(() => readFileSync(`${proc}/${pid}/stat`, 'utf8'))
-  if (text === undefined) return undefined
+  return text === undefined ? undefined : parseStat(pid, text)
+}
+
+/** @param text of /proc/PID/stat: a name may have blanks and parentheses in it */
+export function parseStat(pid: number, text: string): ProcessStat {
   const close = text.lastIndexOf(')')
   const rest = text.slice(close + 2).split(' ')
   return { pid, comm: text.slice(text.indexOf('(') + 1, close), state: rest[0] ?? '?', parent: Number(rest[1]), startTime: Number(rest[19]) }
@@ -65,13 +69,4 @@ export function descendsFrom(pid: number, ancestor: number, proc = '/proc'): boo
     at = processStat(at, proc)?.parent ?? 0
   }
   return false
-}
-
-/** Sends a signal; a process that has ended is no error. */
-export function signalProcess(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal)
-  } catch (error) {
-    if (systemCode(error) !== 'ESRCH') throw error
-  }
 }

@@ -3,6 +3,7 @@ import { isIPv4 } from 'node:net'
 import { memberAddress, memberMac, type Encapsulation, type RunNetwork } from '../core/addresses.ts'
 import { StintError } from '../core/errors.ts'
 import { memberDevice } from './gate.ts'
+import type { HeldProcess } from './held-process.ts'
 
 /** Outer IPv4, UDP and VXLAN headers and the inner Ethernet header, bytes. */
 export const vxlanOverhead = 50
@@ -87,8 +88,8 @@ export function needPrivilegedPorts(firstUnprivileged = Number(readFileSync('/pr
 }
 
 /** The node's end of a sandbox's pair. */
-export function pairName(pid1: number): string {
-  return `st${pid1}`
+export function pairName({ pid }: Pick<HeldProcess, 'pid'>): string {
+  return `st${pid}`
 }
 
 /**
@@ -102,9 +103,9 @@ export function pairName(pid1: number): string {
  * together with its lower device; this one lives as long as the sandbox, whatever happens to the node's.
  * @param mtu bytes; the pair must have room for `vxlanOverhead` more
  */
-export function vxlanLine(pid1: number, { network, member }: MemberNetwork, port: number, mtu: number): string {
+export function vxlanLine(pid1: Pick<HeldProcess, 'pid' | 'proc'>, { network, member }: MemberNetwork, port: number, mtu: number): string {
   const { low, high } = vxlanSourcePorts
-  return `link add ${memberDevice} mtu ${mtu} address ${memberMac(network.vni, member)} netns ${pid1} type vxlan id ${network.vni} dev ${pairName(pid1)} dstport ${port} srcport ${low} ${high} nolearning`
+  return `link add ${memberDevice} mtu ${mtu} address ${memberMac(network.vni, member)} netns ${pid1.proc}/ns/net type vxlan id ${network.vni} dev ${pairName(pid1)} dstport ${port} srcport ${low} ${high} nolearning`
 }
 
 /** Lines for `ip -batch` in the sandbox: neighbours are known beforehand, nobody is asked. */

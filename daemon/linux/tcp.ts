@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { endianness } from 'node:os'
+import type { ProcessPlace } from './held-process.ts'
 import { unlessGone } from './processes.ts'
 
 export interface Connection {
@@ -50,8 +51,8 @@ export function parseTcp(text: string): Connection[] {
 }
 
 /** TCP connections in a process's network namespace. */
-export function connectionsOf(pid: number): Connection[] {
-  return ['tcp', 'tcp6'].flatMap((table) => parseTcp(unlessGone(() => readFileSync(`/proc/${pid}/net/${table}`, 'utf8')) ?? ''))
+export function connectionsOf({ proc }: ProcessPlace): Connection[] {
+  return ['tcp', 'tcp6'].flatMap((table) => parseTcp(unlessGone(() => readFileSync(`${proc}/net/${table}`, 'utf8')) ?? ''))
 }
 
 export function isLoopback(address: string): boolean {
@@ -79,6 +80,6 @@ export function parseListeners(text: string): Listener[] {
 }
 
 /** Listeners with connections to accept in a process's network namespace. */
-export function tcpListeners(pid: number): Listener[] {
-  return ['tcp', 'tcp6'].flatMap((table) => parseListeners(unlessGone(() => readFileSync(`/proc/${pid}/net/${table}`, 'utf8')) ?? ''))
+export function tcpListeners({ proc }: ProcessPlace): Listener[] {
+  return ['tcp', 'tcp6'].flatMap((table) => parseListeners(unlessGone(() => readFileSync(`${proc}/net/${table}`, 'utf8')) ?? ''))
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { CommandRunner } from './command.ts'
+import type { HeldProcess } from './held-process.ts'
 import { unlessGone } from './processes.ts'
 import type { Listener } from './tcp.ts'
 
@@ -35,9 +36,9 @@ export function parseUnixListeners(text: string): Listener[] {
   return sockets.filter(({ state, receiveQueue }) => state === 'LISTEN' && receiveQueue > 0).map(({ inode, receiveQueue, address }) => ({ inode, waiting: receiveQueue, address }))
 }
 
-/** In a process's network namespace. A program is started only where a connection waits at all. @throws StintError E_COMMAND_FAILED */
-export async function unixListeners(commands: CommandRunner, programs: { readonly nsenter: string; readonly ss: string }, pid: number): Promise<Listener[]> {
-  if (!unaccepted.test(unlessGone(() => readFileSync(`/proc/${pid}/net/unix`, 'utf8')) ?? '')) return []
-  const { stdout } = await commands.run([programs.nsenter, `--net=/proc/${pid}/ns/net`, programs.ss, '--unix', '--all', '--no-header'])
+/** In the network namespace of a sandbox, or of the node (net=host). A program is started only where a connection waits at all. @throws StintError E_COMMAND_FAILED */
+export async function unixListeners(commands: CommandRunner, programs: { readonly nsenter: string; readonly ss: string }, pid1: HeldProcess): Promise<Listener[]> {
+  if (!unaccepted.test(unlessGone(() => readFileSync(`${pid1.proc}/net/unix`, 'utf8')) ?? '')) return []
+  const { stdout } = await commands.run([programs.nsenter, ...pid1.enter('net?'), programs.ss, '--unix', '--all', '--no-header'])
   return parseUnixListeners(stdout)
 }

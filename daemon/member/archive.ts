@@ -5,7 +5,7 @@ import { StintError, asStintError, systemCode } from '../core/errors.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import { copyBounded } from '../linux/bounded-copy.ts'
 import { overlongBelow } from '../linux/payload.ts'
-import type { Context, Looked, Sandbox } from '../context.ts'
+import type { Context, LookContext, Looked, Sandbox } from '../context.ts'
 import { scriptLimit } from './job-script.ts'
 import { sandboxDirectory } from '../context.ts'
 
@@ -15,8 +15,8 @@ const scriptName = 'script'
 /** Lists what restoring the job script created on this node, so that it can be removed at the end. */
 const createdName = 'created.json'
 
-export function inMounts(context: Context, sandbox: Sandbox): [string, ...string[]] {
-  return [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--mount', '--wd=/', '--']
+export function inMounts(context: LookContext, sandbox: Looked, ...besides: readonly 'pid'[]): [string, ...string[]] {
+  return [context.config.programs.nsenter, ...sandbox.pid1.enter('mnt', ...besides), '--wd=/', '--']
 }
 
 /**
@@ -78,7 +78,7 @@ async function unpack(context: Context, sandbox: Sandbox, input: string, mode: '
  */
 export function treeEntries(sandbox: Looked): Uint8Array {
   return Buffer.concat(carriedTrees.flatMap((tree) => (
-    readdirSync(`/proc/${sandbox.pid1}/root${tree}`, { encoding: 'buffer' }).flatMap((name) => [Buffer.from(`${tree.slice(1)}/`), name, Buffer.from([0])])
+    readdirSync(`${sandbox.pid1.proc}/root${tree}`, { encoding: 'buffer' }).flatMap((name) => [Buffer.from(`${tree.slice(1)}/`), name, Buffer.from([0])])
   )))
 }
 
@@ -87,7 +87,7 @@ export function treeEntries(sandbox: Looked): Uint8Array {
  * @param directories that are looked at in each tree, at most
  */
 export async function treeObstacles({ pid1 }: Looked, directories = Infinity): Promise<Obstacle[]> {
-  const root = `/proc/${pid1}/root`
+  const root = `${pid1.proc}/root`
   const found = await Promise.all(carriedTrees.map(async (tree) => ({ tree, overlong: await overlongBelow(Buffer.from(`${root}${tree}`), { directories }) })))
   return found.flatMap(({ tree, overlong }) => (overlong === undefined ? [] : [{
     kind: 'overlong-path', message: `${overlong.slice(root.length)} leads deeper than 4095 bytes, and could not be put back`, remedy: `Remove the directory, or move it up: ${tree} travels with the image.`,
@@ -117,7 +117,7 @@ export async function carryOut(context: Context, sandbox: Sandbox, directory: st
   }
   else writeFileSync(join(directory, treeName), emptyArchive, { mode: 0o600 })
   if (carried.length > 0) await pack(context, sandbox, join(directory, carriedName), Buffer.from(carried.map((path) => `${path.slice(1)}\0`).join('')), signal, await asUserOutOfReach(context, sandbox))
-  if (sandbox.run.script !== '') await copyBounded(`/proc/${sandbox.pid1}/root${sandbox.run.script}`, join(directory, scriptName), 0o600, scriptLimit(context))
+  if (sandbox.run.script !== '') await copyBounded(`${sandbox.pid1.proc}/root${sandbox.run.script}`, join(directory, scriptName), 0o600, scriptLimit(context))
 }
 
 /** Fills the private trees of a fresh sandbox. @param cgroups whose memory they are */

@@ -4,14 +4,15 @@ import { StintError } from '../core/errors.ts'
 import { numberWord, word, type Message } from '../core/wire.ts'
 import { cgroupPlaces, isInStep, trackingPlace } from '../linux/cgroups.ts'
 import { isJobsOwn, mountsOf } from '../linux/mounts.ts'
-import { namespaceOf, processStat } from '../linux/processes.ts'
+import { HeldProcess, ownProcess, type ProcessPlace } from '../linux/held-process.ts'
 import type { GuardLink } from './monitor-connection.ts'
 
 /** A task process that asks for a sandbox, as the kernel confirms it. */
 export interface Claim {
   readonly jobId: number
   readonly step: string
-  readonly pid: number
+  /** Held by the connection. */
+  readonly task: HeldProcess
   readonly startTime: number
   /** What it says of itself; whoever opens it compares these with what is known of the job. */
   readonly uid: number
@@ -24,18 +25,18 @@ export interface Claim {
 }
 
 /** Standard output and error as slurmstepd opened them: regular files without O_APPEND. */
-function truncatedOutputs(pid: number): string[] {
+function truncatedOutputs({ proc }: ProcessPlace): string[] {
   const paths = [1, 2].flatMap((fd) => {
-    const flags = parseInt(/^flags:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'))?.[1] ?? '0', 8)
-    const isFile = statSync(`/proc/${pid}/fd/${fd}`).isFile()
-    return isFile && (flags & constants.O_APPEND) === 0 ? [readlinkSync(`/proc/${pid}/fd/${fd}`)] : []
+    const flags = parseInt(/^flags:\s+(\d+)/m.exec(readFileSync(`${proc}/fdinfo/${fd}`, 'utf8'))?.[1] ?? '0', 8)
+    const isFile = statSync(`${proc}/fd/${fd}`).isFile()
+    return isFile && (flags & constants.O_APPEND) === 0 ? [readlinkSync(`${proc}/fd/${fd}`)] : []
   })
   return [...new Set(paths)]
 }
 
 /** What the sandbox need not make: the task is in Slurm's own mount namespace of the job by now, where there is one. */
-function jobsOwnTrees(pid: number, jobId: number): string[] {
-  const [ofTask, ofNode] = [mountsOf(pid), mountsOf(process.pid)]
+function jobsOwnTrees(task: ProcessPlace, jobId: number): string[] {
+  const [ofTask, ofNode] = [mountsOf(task), mountsOf(ownProcess)]
   return carriedTrees.filter((tree) => isJobsOwn(tree, jobId, ofTask, ofNode))
 }
 
@@ -50,22 +51,22 @@ export function verifyClaim(link: GuardLink, message: Message): Claim {
     return value
   }
   const [jobId, pid, step] = [need('job'), need('pid'), word(message, 'step') ?? '']
-  const stat = processStat(pid)
-  const places = cgroupPlaces(pid)
-  if (link.peer.uid !== 0 || link.peer.pid !== pid || stat === undefined || places === undefined || !isInStep(places, jobId, step)) {
+  const task = link.process
+  const stat = task.stat()
+  const places = cgroupPlaces(task)
+  if (link.peer.uid !== 0 || task.pid !== pid || stat === undefined || places === undefined || !isInStep(places, jobId, step)) {
     throw new StintError('E_NOT_VERIFIED', `process ${pid} is not a task of step ${jobId}.${step}`)
   }
   return {
-    jobId, step, pid, startTime: stat.startTime, uid: need('uid'), gid: need('gid'), keep: jobsOwnTrees(pid, jobId), truncated: truncatedOutputs(pid), payloadPlace: trackingPlace(places),
+    jobId, step, task, startTime: stat.startTime, uid: need('uid'), gid: need('gid'), keep: jobsOwnTrees(task, jobId), truncated: truncatedOutputs(task), payloadPlace: trackingPlace(places),
   }
 }
 
-/** Checks that the process the plugin cloned is what it should be. @throws StintError E_NOT_VERIFIED */
-export function verifyPid1(claim: Claim, message: Message): { pid: number; startTime: number } {
-  const pid = numberWord(message, 'pid') ?? 0
-  const stat = processStat(pid)
-  if (stat?.parent !== claim.pid || namespaceOf(pid, 'pid') === readlinkSync('/proc/self/ns/pid')) {
-    throw new StintError('E_NOT_VERIFIED', `process ${pid} is no PID 1 made by the task`)
-  }
-  return { pid, startTime: stat.startTime }
+/** Holds the process that the plugin cloned, once it is what it should be. @throws StintError E_NOT_VERIFIED */
+export function verifyPid1({ task }: Claim, message: Message): HeldProcess {
+  const pid1 = HeldProcess.open(numberWord(message, 'pid') ?? 0)
+  // The number of its parent says something as long as the parent lives.
+  if (pid1.stat()?.parent === task.pid && task.isAlive && !pid1.isNodes('pid') && !pid1.isNodes('mnt')) return pid1
+  pid1[Symbol.dispose]()
+  throw new StintError('E_NOT_VERIFIED', `process ${pid1.pid} is no PID 1 made by the task`)
 }

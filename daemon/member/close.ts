@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { asStintError } from '../core/errors.ts'
 import type { Member } from '../catalogue/members.ts'
 import { removePayloadCgroup, removeStepRemains } from '../linux/cgroups.ts'
-import { isAlive } from '../linux/processes.ts'
 import { removePlacedScript } from './archive.ts'
 import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from '../context.ts'
 import { dropFinished } from '../images/retention.ts'
@@ -17,9 +16,13 @@ const settleSeconds = 60
 const stepEndSeconds = 5
 
 /** Everything of a member on this node that is not a process: cgroup, files, row. */
-async function clearMember(context: Context, member: Member, jobId: number): Promise<void> {
+async function clearMember(context: Context, member: Member, jobId: number, sandbox: Sandbox | undefined): Promise<void> {
   removePlacedScript(context, jobId)
-  if (member.pid1 !== null) await context.network.disconnect(member.pid1).catch((error: unknown) => { context.log.warn({ err: error, job: jobId }, 'network devices go with their namespace') })
+  if (sandbox !== undefined) {
+    await context.network.disconnect(sandbox.pid1).catch((error: unknown) => { context.log.warn({ err: error, job: jobId }, 'network devices go with their namespace') })
+    sandbox.pid1.release()
+    sandbox.guard.release()
+  }
   rmSync(sandboxDirectory(context, jobId), { recursive: true, force: true })
   context.catalogue.members.move(member.id, 'ended', Date.now())
   // Processes that were just killed stay in their cgroup until they are reaped.
@@ -32,9 +35,10 @@ export function abandonMember(context: Context, memberId: number): void {
   const member = context.catalogue.members.require(memberId)
   const run = context.catalogue.runs.get(member.run_id)
   if (run === undefined) return
-  clearTimeout(context.sandboxes.get(run.job_id)?.deadline)
+  const sandbox = context.sandboxes.get(run.job_id)
+  clearTimeout(sandbox?.deadline)
   context.sandboxes.delete(run.job_id)
-  void clearMember(context, member, run.job_id).catch((error: unknown) => { context.log.error({ err: error }, 'clean-up failed') })
+  void clearMember(context, member, run.job_id, sandbox).catch((error: unknown) => { context.log.error({ err: error }, 'clean-up failed') })
 }
 
 /** Whether the run's images are of no more use, by Slurm's word once the job's state has settled; kept when in doubt. */
@@ -72,7 +76,7 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
   const member = context.catalogue.members.require(sandbox.memberId)
   const saved = member.state === 'held'
   context.closing.add(member.id)
-  await clearMember(context, member, run.job_id).finally(() => { context.closing.delete(member.id) })
+  await clearMember(context, member, run.job_id, sandbox).finally(() => { context.closing.delete(member.id) })
   await sandbox.post?.[Symbol.asyncDispose]()
   if (sandbox.coordinator !== undefined) {
     await tellCoordinator(context, sandbox)
@@ -97,10 +101,9 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
 /** The guard's connection was lost: it has ended, or it reconnects. */
 export function watchGuard(context: Context, sandbox: Sandbox): void {
   sandbox.link = undefined
-  const member = context.catalogue.members.require(sandbox.memberId)
   const look = (): void => {
     if (sandbox.link !== undefined || context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
-    if (isAlive(member.guard_pid, member.guard_start)) setTimeout(look, 100).unref()
+    if (sandbox.guard.isAlive) setTimeout(look, 100).unref()
     else void closeSandbox(context, sandbox, null).catch((error: unknown) => { context.log.error({ err: error }, 'closing failed') })
   }
   look()

@@ -8,6 +8,7 @@ import { insideTree } from '../core/obstacles.ts'
 import { tryLock } from '../linux/file-lock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import type { OpenFile, PayloadProcess } from '../linux/payload.ts'
+import { unlessGone } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { asUserOutOfReach, inMounts } from './archive.ts'
 import { type Context, type FilesOnRecord, type LookContext, type Looked, type Sandbox, rootPid } from '../context.ts'
@@ -40,8 +41,8 @@ interface OrderOptions {
   readonly flags: 'r' | 'wx'
   /** The helper's descriptor 3. */
   readonly first?: number
-  /** The one capability that the helper has. */
-  readonly capability?: string
+  /** It takes descriptors from the payload's processes, which it knows as the sandbox counts: no other process has these numbers there. */
+  readonly fromPayload?: true
 }
 
 /** Orders in parts of which one helper can carry out each. */
@@ -66,7 +67,7 @@ function batches(orders: readonly Order[]): Order[][] {
  */
 async function order(context: Context, sandbox: Sandbox, orders: readonly Order[], options: OrderOptions): Promise<string[]> {
   const answers: string[] = []
-  const runAs = await asUserOutOfReach(context, sandbox, options.capability)
+  const runAs = await asUserOutOfReach(context, sandbox, options.fromPayload === true ? 'sys_ptrace' : undefined)
   const shared = options.first === undefined ? [] : [options.first]
   for (const part of batches(orders)) {
     const opened = new Map<string, number>()
@@ -80,7 +81,7 @@ async function order(context: Context, sandbox: Sandbox, orders: readonly Order[
         return words(content === undefined ? -1 : numbers.get(content) ?? -1)
       })
       const { stdout } = await context.commands.run(
-        [...inMounts(context, sandbox), ...runAs, join(context.config.paths.libexec_dir, 'stint-init'), 'files'],
+        [...inMounts(context, sandbox, ...(options.fromPayload === true ? ['pid' as const] : [])), ...runAs, join(context.config.paths.libexec_dir, 'stint-init'), 'files'],
         { input: input.map((word) => `${word}\0`).join(''), descriptors: [...shared, ...opened.values()], timeoutSeconds: context.config.checkpoint.timeout_seconds, maxOutputBytes: maxAnswerBytes },
       )
       answers.push(...stdout.split('\0').slice(0, -1))
@@ -101,7 +102,7 @@ function noticer(sandbox: Looked, processes: readonly PayloadProcess[]): (file: 
   const parents = new Map<string, number | undefined>()
   const parentOf = (path: string): number => {
     const parent = dirname(path)
-    if (!parents.has(parent)) parents.set(parent, statSync(`/proc/${sandbox.pid1}/root${parent}`, { throwIfNoEntry: false })?.ino)
+    if (!parents.has(parent)) parents.set(parent, unlessGone(() => statSync(`${sandbox.pid1.proc}/root${parent}`))?.ino)
     return parents.get(parent) ?? -1
   }
   return (file) => leased.has(file.path) || (watched.size > 0 && (watched.has(0) || watched.has(file.inode) || watched.has(parentOf(file.path))))
@@ -128,11 +129,10 @@ export function planFor(context: LookContext, sandbox: Looked, processes: readon
 }
 
 /** Output and error of the job: the guard has them as slurmstepd opened them. */
-function outputsOf(context: Context, sandbox: Sandbox): ReadonlySet<string> {
-  const guard = context.catalogue.members.require(sandbox.memberId).guard_pid
+function outputsOf({ guard }: Sandbox): ReadonlySet<string> {
   return new Set([1, 2].flatMap((fd) => {
     try {
-      return [readlinkSync(`/proc/${guard}/fd/${fd}`)]
+      return [readlinkSync(`${guard.proc}/fd/${fd}`)]
     } catch {
       return [] // @NOTE A guard without them writes to neither.
     }
@@ -179,16 +179,16 @@ function howToSave(step: SaveStep): string {
   return `${step.clone ? 'r' : ''}${step.copy ? 'c' : ''}${step.append && !step.copy ? 'f' : ''}`
 }
 
-async function record(context: Context, sandbox: Sandbox, directory: string, { plan, holders }: FilesOnRecord): Promise<number> {
+async function record(context: Context, sandbox: Sandbox, directory: string, { plan }: FilesOnRecord): Promise<number> {
   const frozenAt = Date.now()
-  const outputs = outputsOf(context, sandbox)
+  const outputs = outputsOf(sandbox)
   const into = join(directory, directoryName)
   mkdirSync(into, { mode: 0o700 })
   const pack = openSync(join(into, packName), 'wx', 0o600)
   const answers = await order(context, sandbox, plan.map((step, n) => ({
     content: step.clone ? join(into, String(n)) : undefined,
-    words: (descriptor) => ['save', String(holders.get(step.holder?.pid ?? 0) ?? -1), String(step.holder?.fd ?? -1), step.source ?? '', step.path, String(descriptor), howToSave(step)],
-  })), { flags: 'wx', first: pack, capability: 'sys_ptrace' }).finally(() => { closeSync(pack) })
+    words: (descriptor) => ['save', String(step.holder?.pid ?? -1), String(step.holder?.fd ?? -1), step.source ?? '', step.path, String(descriptor), howToSave(step)],
+  })), { flags: 'wx', first: pack, fromPayload: true }).finally(() => { closeSync(pack) })
   const recorded = plan.map((step, n) => ({ path: step.path, ...readSaved(step, String(n), outputs, context.config.files.rollback_copy_limit_mb, answers[n]) }))
   const rollback: Rollback = { frozenAt, files: recorded.flatMap(({ file }) => (file === undefined ? [] : [file])) }
   writeFileSync(join(into, recordName), JSON.stringify(rollback), { mode: 0o600 })

@@ -6,7 +6,7 @@ import { LookBudget } from '../core/looks.ts'
 import { landlocked } from '../linux/landlock.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadProcesses, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
-import { namespaceOf } from '../linux/processes.ts'
+import { unlessGone } from '../linux/processes.ts'
 import { connectionsOf, isLoopback } from '../linux/tcp.ts'
 import { type LookContext, type Looked, rootPid } from '../context.ts'
 import { fileRules } from '../images/locality.ts'
@@ -26,7 +26,7 @@ export function countObjects(sandbox: Looked, processes: readonly PayloadProcess
 
 /** The job script travels with the image. */
 export function scriptBytes(sandbox: Looked): number {
-  return sandbox.run.script === '' ? 0 : statSync(`/proc/${sandbox.pid1}/root${sandbox.run.script}`, { throwIfNoEntry: false })?.size ?? 0
+  return sandbox.run.script === '' ? 0 : unlessGone(() => statSync(`${sandbox.pid1.proc}/root${sandbox.run.script}`))?.size ?? 0
 }
 
 /** Sorts the payload's open files into those that need nothing, those that are carried, and obstacles. */
@@ -69,7 +69,7 @@ function judgeFiles(context: LookContext, sandbox: Looked, processes: readonly P
 /** What the payload consists of now: everything CRIU would lose in silence, and the files that must travel with the image. */
 export function inspect(context: LookContext, sandbox: Looked): { processes: PayloadProcess[]; obstacles: Obstacle[]; carried: string[]; carriedBytes: number } {
   const processes = payloadProcesses(sandbox.pid1, new LookBudget(context.config.checkpoint.look_limit))
-  const own = namespaceOf(sandbox.pid1, 'user') ?? ''
+  const own = sandbox.pid1.namespace('user') ?? ''
   const inside = (address: string): boolean => isLoopback(address) || address === sandbox.run.address
   const files = judgeFiles(context, sandbox, insideTree(processes, rootPid))
   const obstacles = [

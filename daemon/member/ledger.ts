@@ -6,7 +6,7 @@ import { hasKeys, keysOf } from '../core/keys.ts'
 import { answersOf, parseCpuList, parseLedger, putInput, readFailures, readRecord, recordInput, threadObstacles } from '../core/ledger.ts'
 import { insideTree, type Obstacle } from '../core/obstacles.ts'
 import { sandboxProc } from '../linux/payload.ts'
-import { listPids, processStat, processStatus, unlessGone } from '../linux/processes.ts'
+import { listPids, processStat, unlessGone } from '../linux/processes.ts'
 import { asUser, inMounts } from './archive.ts'
 import { type Context, type LookContext, type Looked, type Sandbox, rootPid } from '../context.ts'
 
@@ -26,16 +26,16 @@ const helperBytes = 256 * 2 ** 20
  */
 export async function ledgerHelper(context: LookContext, sandbox: Looked, mode: 'look' | 'record' | 'identities' | 'put', input: string, outputFile?: string): Promise<string> {
   const { stdout } = await context.commands.run(
-    [context.config.programs.nsenter, `--target=${sandbox.pid1}`, '--pid', '--mount', '--net', '--wd=/', '--', join(context.config.paths.libexec_dir, 'stint-init'), 'ledger', mode],
+    [context.config.programs.nsenter, ...sandbox.pid1.enter('pid', 'mnt', 'net?'), '--wd=/', '--', join(context.config.paths.libexec_dir, 'stint-init'), 'ledger', mode],
     { input, timeoutSeconds: helperSeconds, maxOutputBytes: helperBytes, ...(outputFile === undefined ? {} : { outputFile }) },
   )
   return stdout
 }
 
 /** CPUs that Slurm gave the step: those of the guard, which only root could bind anew. */
-function stepCpus(context: Context, sandbox: Sandbox): number[] {
-  const status = processStatus(context.catalogue.members.require(sandbox.memberId).guard_pid)
-  return parseCpuList(status?.get('Cpus_allowed_list') ?? '')
+function stepCpus({ guard }: Sandbox): number[] {
+  const status = unlessGone(() => readFileSync(`${guard.proc}/status`, 'utf8')) ?? ''
+  return parseCpuList(/^Cpus_allowed_list:\s+(\S+)/m.exec(status)?.[1] ?? '')
 }
 
 /** The payload's living processes, as the sandbox counts. */
@@ -60,7 +60,7 @@ export function tellNotices(context: Context, sandbox: Sandbox, notices: readonl
  */
 export async function recordLedger(context: Context, sandbox: Sandbox, directory: string, pids: readonly number[]): Promise<void> {
   try {
-    const ledger = readRecord(await ledgerHelper(context, sandbox, 'record', recordInput(pids)), stepCpus(context, sandbox))
+    const ledger = readRecord(await ledgerHelper(context, sandbox, 'record', recordInput(pids)), stepCpus(sandbox))
     writeFileSync(join(directory, recordName), JSON.stringify(ledger), { mode: 0o600 })
   } catch (cause) {
     const error = asStintError(cause)
@@ -75,7 +75,7 @@ export async function putBackLedger(context: Context, sandbox: Sandbox, director
   if (!existsSync(path)) return // Of a Stint before ledgers, or not recorded, which was told then.
   try {
     const ledger = parseLedger(readFileSync(path, 'utf8'))
-    const { input, notices } = putInput(ledger, stepCpus(context, sandbox))
+    const { input, notices } = putInput(ledger, stepCpus(sandbox))
     const failures = readFailures(await ledgerHelper(context, sandbox, 'put', input), ledger)
     tellNotices(context, sandbox, [...notices, ...failures].map((text) => `not as it was before the move: ${text}`))
   } catch (cause) {

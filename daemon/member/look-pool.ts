@@ -31,7 +31,7 @@ export class LookPool implements Disposable {
   async look<K extends LookKind>(kind: K, { pid1, run, options, hosts, network }: Looked, facts: LookFacts[K]): Promise<LookAnswers[K]> {
     const { look_seconds: lookSeconds, timeout_seconds: checkpointSeconds } = this.#config.checkpoint
     const seconds = kind === 'trees' ? checkpointSeconds : lookSeconds
-    const work: LookWork<K> = { kind, sandbox: { pid1, run, options, hosts, network }, facts }
+    const work: LookWork<K> = { kind, sandbox: { pid1: { pid: pid1.pid, proc: pid1.proc }, run, options, hosts, network }, facts }
     try {
       return await this.#pool.run({ uid: run.uid, work, urgent: urgent.has(kind), seconds }) as LookAnswers[K]
     } catch (cause) {

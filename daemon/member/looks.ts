@@ -1,4 +1,4 @@
-import { watchesTrees, ghostBytes, nodePidByOwn, payloadBytes, payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
+import { watchesTrees, ghostBytes, payloadBytes, payloadProcesses, type PayloadProcess } from '../linux/payload.ts'
 import { LookBudget, fewOfEachKind, type LookAnswers, type LookFacts, type LookKind } from '../core/looks.ts'
 import { insideTree, outsideTree } from '../core/obstacles.ts'
 import { plannedCost } from '../core/rollback.ts'
@@ -41,13 +41,11 @@ async function frozen(context: LookContext, sandbox: Looked): Promise<LookAnswer
   const [lost] = outsideTree(processes, rootPid)
   const losses = await tcpLosses(context, sandbox, processes)
   const plan = planFor(context, sandbox, processes, carried)
-  const needed = new Set(plan.flatMap(({ holder }) => (holder === undefined ? [] : [holder.pid])))
-  const holders = needed.size === 0 ? new Map<number, number>() : new Map([...nodePidByOwn(sandbox.pid1)].filter(([own]) => needed.has(own)))
   return {
     lost: lost === undefined ? undefined : { pid: lost.pid, comm: lost.comm },
     obstacles: fewOfEachKind([...obstacles.filter(({ kind }) => kind === 'lease' || kind === 'landlock'), ...losses.obstacles]), notes: losses.notes,
     carried, watchesTrees: watchesTrees(sandbox.pid1, processes), living: livingPids(processes),
-    readFiles: filesOnlyRead(context, sandbox, processes, carried), plan, holders, objects: countObjects(sandbox, processes, 0), entries: treeEntries(sandbox),
+    readFiles: filesOnlyRead(context, sandbox, processes, carried), plan, objects: countObjects(sandbox, processes, 0), entries: treeEntries(sandbox),
   }
 }
 

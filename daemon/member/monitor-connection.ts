@@ -3,7 +3,8 @@ import type { Logger } from 'pino'
 import { StintError } from '../core/errors.ts'
 import { LineReader } from '../core/line-reader.ts'
 import { decodeLine, encodeLine, type Message } from '../core/wire.ts'
-import { peerCredentials, type PeerCredentials } from '../linux/peer.ts'
+import type { HeldProcess } from '../linux/held-process.ts'
+import { holdPeer, peerCredentials, type PeerCredentials } from '../linux/peer.ts'
 
 /** One guard's (or task process's) connection: lines out, lines in, and waiting for a certain line. */
 export class GuardLink {
@@ -15,6 +16,7 @@ export class GuardLink {
   readonly #log: Logger
   readonly #waiting = new Map<string, (message: Message | undefined) => void>()
   readonly #lines = new LineReader()
+  #process: HeldProcess | undefined
 
   constructor(socket: Socket, log: Logger) {
     this.#socket = socket
@@ -25,8 +27,14 @@ export class GuardLink {
     socket.on('close', () => {
       for (const resolve of this.#waiting.values()) resolve(undefined)
       this.#waiting.clear()
+      this.#process?.[Symbol.dispose]()
       this.onClose?.()
     })
+  }
+
+  /** Who connected; held as long as the connection. @throws StintError E_NOT_VERIFIED when it has ended */
+  get process(): HeldProcess {
+    return this.#process ??= holdPeer(this.#socket)
   }
 
   get open(): boolean {

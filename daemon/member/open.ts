@@ -7,6 +7,7 @@ import type { Message } from '../core/wire.ts'
 import { mpiEnvironment } from '../../plugins/mpi/environment.ts'
 import type { GuardLink } from './monitor-connection.ts'
 import { makePayloadCgroup } from '../linux/cgroups.ts'
+import { HeldProcess, bootId } from '../linux/held-process.ts'
 import { verifyPid1, type Claim } from './claim.ts'
 import { watchGuard } from './close.ts'
 import { type Context, type Sandbox, engineDirectory, freshSandbox, relayPath, sandboxDirectory } from '../context.ts'
@@ -65,7 +66,7 @@ function register(context: Context, plan: Blueprint, cgroup: string): { run: Run
   return catalogue.transaction(() => {
     catalogue.runs.upsert(plan.run)
     const member = catalogue.members.insert({
-      run_id: plan.run.id, member: plan.member, restarts: plan.restarts, node: context.node, state: 'opening', guard_pid: plan.claim.pid, guard_start: plan.claim.startTime,
+      run_id: plan.run.id, member: plan.member, restarts: plan.restarts, node: context.node, state: 'opening', guard_pid: plan.claim.task.pid, guard_start: plan.claim.startTime, boot: bootId(),
       payload_cgroup: cgroup, end_time: plan.end, restore_from: null, opened_at: Date.now(), nodes: JSON.stringify(plan.nodes), coordinator: plan.coordinator ?? null,
     })
     catalogue.events.add(plan.run.id, Date.now(), 'opened', { node: context.node, restarts: plan.restarts, restoring: plan.restoring, member: plan.member })
@@ -75,7 +76,7 @@ function register(context: Context, plan: Blueprint, cgroup: string): { run: Run
   })
 }
 
-async function connect(context: Context, plan: Blueprint, sandbox: Promise<number>): Promise<void> {
+async function connect(context: Context, plan: Blueprint, sandbox: Promise<HeldProcess>): Promise<void> {
   const { network, member, nodes, options, run } = plan
   if (options.net === 'host') return
   if (network === undefined) {
@@ -121,17 +122,23 @@ export async function buildSandbox(context: Context, link: GuardLink, plan: Blue
   const mounted = link.expect('mounted', mountSeconds)
   mounted.catch(() => undefined) // Awaited below, after the network.
   const made = sandboxLine.then((line) => {
-    const { pid, startTime } = verifyPid1(plan.claim, line)
-    context.catalogue.members.setPid1(memberId, pid, startTime)
-    return pid
+    const pid1 = verifyPid1(plan.claim, line)
+    context.catalogue.members.setPid1(memberId, pid1.pid, pid1.stat()?.startTime ?? 0)
+    return pid1
   })
   const connected = connect(context, plan, made)
   connected.catch(() => undefined) // Awaited below.
   const pid1 = await made
-  await connected
-  await mounted
+  try {
+    await connected
+    await mounted
+  } catch (error) {
+    await context.network.disconnect(pid1).catch((cause: unknown) => { context.log.warn({ err: cause, job: plan.claim.jobId }, 'network devices go with their namespace') })
+    pid1.release()
+    throw error
+  }
   const { options, restarts, member, hosts, nodes, network, coordinator } = plan
-  const sandbox: Sandbox = { ...freshSandbox(), memberId, run, options, restarts, member, hosts, nodes, network, coordinator, pid1, link }
+  const sandbox: Sandbox = { ...freshSandbox(), memberId, run, options, restarts, member, hosts, nodes, network, coordinator, pid1, guard: HeldProcess.open(plan.claim.task.pid, plan.claim.startTime), link }
   if (network !== undefined) sandbox.post = runSide.relay(sandbox)
   if (!plan.restoring) await reopen(context, sandbox)
   context.sandboxes.set(plan.claim.jobId, sandbox)

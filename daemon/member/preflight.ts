@@ -5,7 +5,6 @@ import type { MemberObservation } from '../core/member.ts'
 import { clockTime } from '../core/save-failure.ts'
 import { assumedSeconds, predict, type DeadlineRules, type Prediction } from '../core/deadline.ts'
 import { isFrozen } from '../linux/cgroups.ts'
-import { processStat } from '../linux/processes.ts'
 import type { Context, Sandbox } from '../context.ts'
 import { scriptObstacles } from './job-script.ts'
 import { tellKeys } from './ledger.ts'
@@ -37,10 +36,9 @@ export function bytesBeside(context: Context, sandbox: Sandbox): number {
 }
 
 /** Whether the guard is stopped. One that has ended is found otherwise. */
-function isGuardStopped(context: Context, sandbox: Sandbox): boolean {
-  const { guard_pid: pid, guard_start: startTime } = context.catalogue.members.require(sandbox.memberId)
-  const stat = processStat(pid)
-  return stat?.startTime === startTime && (stat.state === 'T' || stat.state === 't')
+function isGuardStopped({ guard }: Sandbox): boolean {
+  const state = guard.stat()?.state
+  return state === 'T' || state === 't'
 }
 
 type Preflight = LookAnswers['preflight']
@@ -53,7 +51,7 @@ const unknown: Omit<Preflight, 'obstacles'> = {
 /** There may be too much to look at: that is an obstacle as others are. */
 async function lookAtAll(context: Context, sandbox: Sandbox): Promise<Preflight> {
   try {
-    return await context.look('preflight', sandbox, { guardStopped: isGuardStopped(context, sandbox) })
+    return await context.look('preflight', sandbox, { guardStopped: isGuardStopped(sandbox) })
   } catch (cause) {
     const { code, details } = asStintError(cause)
     const obstacles = details['obstacles'] as Obstacle[] | undefined
@@ -64,6 +62,7 @@ async function lookAtAll(context: Context, sandbox: Sandbox): Promise<Preflight>
 
 /** The preflight: found before anything is frozen. */
 export async function observe(context: Context, sandbox: Sandbox): Promise<MemberObservation & { readonly prediction: Prediction }> {
+  if (!sandbox.pid1.isAlive) throw new StintError('E_NOT_RUNNING', `job ${sandbox.run.job_id} has just ended`)
   const [{ obstacles, carried, processes, bytes, cloned, objects, noticing }] = await Promise.all([lookAtAll(context, sandbox), tellKeys(context, sandbox)])
   sandbox.noticing = noticing
   const prediction = predict(bytes + cloned, assumedSeconds(objects), context.catalogue.throughput.recent(context.store.name), deadlineRules(context))

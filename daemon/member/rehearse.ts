@@ -17,7 +17,7 @@ function availableBytes(): number {
 
 /** What a restore will change or open for writing. The payload is frozen. */
 function viewOf(sandbox: Looked, processes: readonly PayloadProcess[]): RehearsalView {
-  const bound = boundSockets(readFileSync(`/proc/${sandbox.pid1}/net/unix`, 'utf8'))
+  const bound = boundSockets(readFileSync(`${sandbox.pid1.proc}/net/unix`, 'utf8'))
   const sockets = processes.flatMap((process) => process.sockets.flatMap((inode) => {
     const path = bound.get(inode)
     if (path === undefined || path.startsWith('/')) return path ?? []

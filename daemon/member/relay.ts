@@ -4,7 +4,8 @@ import type { Logger } from 'pino'
 import type { Budgets } from '../core/budgets.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { encodeLine } from '../core/wire.ts'
-import { peerCredentials } from '../linux/peer.ts'
+import type { HeldProcess } from '../linux/held-process.ts'
+import { holdPeer, peerCredentials } from '../linux/peer.ts'
 import { listenAt } from '../linux/unix-socket.ts'
 import { LetterReader, type Letter } from './letter-reader.ts'
 
@@ -12,6 +13,12 @@ export interface Reply {
   readonly verb: string
   readonly words?: Parameters<typeof encodeLine>[1]
   readonly body?: Uint8Array
+}
+
+/** Who has connected. */
+export interface Peer {
+  readonly uid: number
+  readonly held: HeldProcess
 }
 
 /** Agents and launchers write for milliseconds; whoever takes longer is cut off. */
@@ -26,7 +33,7 @@ const drainSeconds = 15
 export class PostOffice implements AsyncDisposable {
   readonly #path: string
   readonly #log: Logger
-  readonly #pidOf: (nodePid: number) => number
+  readonly #pidOf: (peer: Peer) => number
   readonly #answer: (pid: number, letter: Letter) => Promise<Reply | undefined>
   readonly #open = new Set<Socket>()
   readonly #budgets: Budgets
@@ -37,7 +44,7 @@ export class PostOffice implements AsyncDisposable {
    * @param answer undefined closes without a word: the caller asks again
    * @param budgets whoever is over them is closed without a word, too
    */
-  constructor(path: string, log: Logger, pidOf: (nodePid: number) => number, answer: (pid: number, letter: Letter) => Promise<Reply | undefined>, budgets: Budgets) {
+  constructor(path: string, log: Logger, pidOf: (peer: Peer) => number, answer: (pid: number, letter: Letter) => Promise<Reply | undefined>, budgets: Budgets) {
     this.#budgets = budgets
     this.#path = path
     this.#log = log
@@ -62,8 +69,7 @@ export class PostOffice implements AsyncDisposable {
   #admit(socket: Socket): void {
     let uid = -1 // It has hung up.
     try {
-      const caller = peerCredentials(socket)
-      uid = caller.uid
+      uid = peerCredentials(socket).uid
       const place = this.#budgets.letters.take(uid)
       if (place === undefined) {
         socket.destroy()
@@ -71,7 +77,7 @@ export class PostOffice implements AsyncDisposable {
       }
       socket.once('close', () => { place[Symbol.dispose]() })
       if (!this.#budgets.letterRate.take(uid, performance.now())) socket.destroy()
-      else this.#serve(socket, caller.pid).catch((error: unknown) => { this.#refuse(socket, uid, error) })
+      else this.#serve(socket).catch((error: unknown) => { this.#refuse(socket, uid, error) })
     } catch (error) {
       this.#refuse(socket, uid, error)
     }
@@ -83,11 +89,16 @@ export class PostOffice implements AsyncDisposable {
     if (line !== undefined) this.#log.info({ err: asStintError(error), uid, ...line }, 'letter refused')
   }
 
-  async #serve(socket: Socket, nodePid: number): Promise<void> {
-    const pid = this.#pidOf(nodePid)
+  async #serve(socket: Socket): Promise<void> {
+    const pid = this.#senderOf(socket)
     const reply = await this.#answer(pid, await receive(socket))
     if (reply === undefined) socket.destroy()
     else socket.end(encodeReply(reply))
+  }
+
+  #senderOf(socket: Socket): number {
+    using held = holdPeer(socket)
+    return this.#pidOf({ uid: peerCredentials(socket).uid, held })
   }
 
   /** Takes no more letters and waits until the open ones are answered. No error when it is shut. */

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { StintError, asStintError } from '../core/errors.ts'
 import { cgroupPlaces, placesForRestore } from '../linux/cgroups.ts'
 import { memoryLimit, nodeSwapBytes } from '../linux/memory-limit.ts'
-import { nodePidsInTurn, rootAlive } from '../linux/payload.ts'
-import { processStat, signalProcess } from '../linux/processes.ts'
+import { killPayload, payloadByName, rootAlive } from '../linux/payload.ts'
+import type { ProcessStat } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './archive.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from '../context.ts'
@@ -20,9 +20,7 @@ import { assertNotStopping } from '../stopping.ts'
 /** Ends what is left of a payload; PID 1 reaps it, and the same PIDs must be free for the next try. */
 async function clearPayload(sandbox: Sandbox): Promise<void> {
   for (let tries = 0; tries < 250; tries++) {
-    const left = await nodePidsInTurn(sandbox.pid1)
-    if (left.length === 0) return
-    for (const pid of left) signalProcess(pid, 'SIGKILL')
+    if (await killPayload(sandbox.pid1) === 0) return
     await sleep(20)
   }
   throw new StintError('E_CRIU_RESTORE_FAILED', 'processes of a failed restore could not be ended')
@@ -75,13 +73,13 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
 
 /** A restore that outlived the daemon which began it: gives it the word and waits for its end. No error when there is none. */
 async function settleOrphan(context: Context, sandbox: Sandbox, word: 'commit' | 'abort'): Promise<void> {
-  const engines = async (): Promise<number[]> => (await nodePidsInTurn(sandbox.pid1)).filter((pid) => processStat(pid)?.comm === context.engine.name)
-  const [pid] = await engines()
-  if (pid === undefined) return
+  const engines = async (): Promise<ProcessStat[]> => payloadByName(sandbox.pid1, context.engine.name)
+  const [found] = await engines()
+  if (found === undefined) return
   const ended = async (): Promise<void> => {
     while ((await engines()).length > 0) await sleep(50)
   }
-  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, operation: 'restore', word, ended: ended() })
+  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid: found.pid, startTime: found.startTime, uid: sandbox.run.uid, operation: 'restore', word, ended: ended() })
 }
 
 /** Lets the restored payload run and opens the gate. No error when it runs already. @throws StintError E_CRIU_RESTORE_FAILED */

@@ -1,14 +1,13 @@
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { memberAddress } from '../core/addresses.ts'
 import { asStintError } from '../core/errors.ts'
 import type { Obstacle } from '../core/obstacles.ts'
 import { errorNotes, outsideNotes, parseFindings, unsentObstacles, urgentObstacles, type SocketFinding } from '../core/tcp-losses.ts'
-import { nodePids, type PayloadProcess } from '../linux/payload.ts'
-import { unlessGone } from '../linux/processes.ts'
+import type { PayloadProcess } from '../linux/payload.ts'
 import { connectionsOf, isLoopback, type Connection } from '../linux/tcp.ts'
 import type { LookContext, Looked } from '../context.ts'
+import { inMounts } from './archive.ts'
 
 /** Data on its way is there within this, where the other side reads; seconds. */
 const arriveSeconds = 0.5
@@ -16,10 +15,8 @@ const arriveSeconds = 0.5
 /** What the kernel says of the payload's sockets beyond /proc. */
 async function findings(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[]): Promise<SocketFinding[]> {
   if (processes.every((p) => p.sockets.length === 0)) return []
-  const inside = (pid: number): number => Number(/^NSpid:.*\s(\d+)$/m.exec(unlessGone(() => readFileSync(`/proc/${pid}/status`, 'utf8')) ?? '')?.[1] ?? 0)
-  const pids = new Map(nodePids(sandbox.pid1).map((pid) => [pid, inside(pid)]))
-  const { stdout } = await context.commands.run([join(context.config.paths.libexec_dir, 'stint-init'), 'sockets', ...[...pids.keys()].map(String)])
-  return parseFindings(stdout, pids)
+  const { stdout } = await context.commands.run([...inMounts(context, sandbox, 'pid'), join(context.config.paths.libexec_dir, 'stint-init'), 'sockets', ...processes.map(({ pid }) => String(pid))])
+  return parseFindings(stdout)
 }
 
 /** Connections with data that is on its way and does not arrive, though there was time. */

@@ -4,6 +4,7 @@ import { rootAlive } from '../linux/payload.ts'
 import { type Context, type Sandbox, rootPid } from '../context.ts'
 import { saveInTurn } from '../run/save.ts'
 import { pause } from '../stopping.ts'
+import { audit, daemonItself, type Actor } from '../images/audit.ts'
 
 /** How long a job may be opening, restoring or busy otherwise before it is given up, and a requeue may need, seconds. */
 const patienceSeconds = 120
@@ -114,7 +115,7 @@ async function saveAll(context: Context, report: DrainReport): Promise<void> {
  * @param reason for Slurm's records; undefined leaves the node's state as it is
  * @throws StintError E_BUSY, E_SLURM with no job touched
  */
-export async function drain(context: Context, reason: string | undefined): Promise<DrainReport> {
+export async function drain(context: Context, reason: string | undefined, by: Actor): Promise<DrainReport> {
   if (context.drain.report?.endedAt === null) throw new StintError('E_BUSY', `${context.node} is being drained already`, { hint: 'Wait for it; GET /v1/drain tells how far it is.' })
   const report: DrainReport = { node: context.node, startedAt: Date.now(), endedAt: null, jobs: [] }
   context.drain.report = report
@@ -123,6 +124,7 @@ export async function drain(context: Context, reason: string | undefined): Promi
     await saveAll(context, report)
   } finally {
     report.endedAt = Date.now()
+    audit(context, by, { action: 'drain', subject: undefined, detail: { node: context.node, reason: reason ?? null, jobs: report.jobs.map(({ job, outcome }) => ({ job, outcome })) } })
   }
   context.log.info({ jobs: report.jobs.map(({ job, outcome }) => ({ job, outcome })) }, 'drained')
   return report
@@ -131,7 +133,7 @@ export async function drain(context: Context, reason: string | undefined): Promi
 /** Where Slurm drains the node by itself or by an admin's scontrol: what runs here is saved. */
 async function followSlurm(context: Context): Promise<void> {
   if (context.sandboxes.size === 0 || context.drain.report?.endedAt === null) return
-  if (/DRAIN/.test(await context.scontrol.nodeState(context.node))) await drain(context, undefined)
+  if (/DRAIN/.test(await context.scontrol.nodeState(context.node))) await drain(context, undefined, daemonItself)
 }
 
 /** Looks at the node's state every drain.automatic_seconds; never when that is 0. */

@@ -1,4 +1,4 @@
-import { createServer } from 'node:net'
+import { createServer, type Socket } from 'node:net'
 import { answerHook } from './hooks.ts'
 import { attachGuard } from './recover.ts'
 import { openMember } from './invitations.ts'
@@ -12,7 +12,7 @@ import { GuardLink } from '../member/monitor-connection.ts'
 async function takeFirst(context: Context, link: GuardLink, message: Message): Promise<void> {
   if (message.verb === 'open') await (message.words.has('member') ? openMember : openSandbox)(context, link, message)
   else if (message.verb === 'attach') await attachGuard(context, link, message)
-  else if (link.peer.uid === 0 && (message.verb === 'prolog' || message.verb === 'epilog')) {
+  else if (message.verb === 'prolog' || message.verb === 'epilog') {
     link.close()
     await answerHook(context, message)
   } else {
@@ -21,11 +21,25 @@ async function takeFirst(context: Context, link: GuardLink, message: Message): P
   }
 }
 
+/** Besides the socket's mode: slurmstepd, guards and hooks are root's. Undefined for all others, and for who has hung up. */
+function connected(context: Context, socket: Socket): GuardLink | undefined {
+  try {
+    const link = new GuardLink(socket, context.log)
+    if (link.peer.uid === 0) return link
+    context.log.warn({ peer: link.peer }, 'only root may come to the socket of the plugin')
+  } catch (error) {
+    context.log.debug({ err: error }, 'sandbox connection')
+  }
+  socket.destroy()
+  return undefined
+}
+
 /** Listens for task processes and guards. Its end cuts their connections: guards live as long as jobs, and reconnect. */
 export async function serveSandboxes(context: Context): Promise<AsyncDisposable> {
   const links = new Set<GuardLink>()
   const server = createServer((socket) => {
-    const link = new GuardLink(socket, context.log)
+    const link = connected(context, socket)
+    if (link === undefined) return
     links.add(link)
     socket.once('close', () => { links.delete(link) })
     link.onMessage = (message) => {

@@ -9,6 +9,7 @@ import type { DumpOrder } from '../core/member.ts'
 import { parseOptions } from '../core/options.ts'
 import { numberWord, type Message } from '../core/wire.ts'
 import { rootAlive } from '../linux/payload.ts'
+import { HeldProcess } from '../linux/held-process.ts'
 import { isAlive } from '../linux/processes.ts'
 import type { GuardLink } from '../member/monitor-connection.ts'
 import { attach } from '../member/open.ts'
@@ -21,6 +22,7 @@ import { exclusively } from '../run/exclusively.ts'
 import { goBackIfLost } from '../run/lost-member.ts'
 import { membersOf } from '../run/members.ts'
 import { runSide } from '../run/run-side.ts'
+import { audit, daemonItself, subjectOf } from '../images/audit.ts'
 import { reopen } from '../member/reopen.ts'
 import { requeueInBackground } from '../run/requeue.ts'
 import { markRestored, restoreAgain, resumeAll } from '../run/restore.ts'
@@ -38,7 +40,7 @@ async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pi
   const ended = async (): Promise<void> => {
     while (isAlive(pid, start)) await sleep(50)
   }
-  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, operation: 'dump', word, ended: ended() })
+  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, startTime: start, uid: sandbox.run.uid, operation: 'dump', word, ended: ended() })
 }
 
 /** This member's half of a checkpoint, by the word that was found for it (core/after-crash.ts). */
@@ -50,6 +52,7 @@ async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkp
   if (outcome === 'saved') {
     if (checkpoint.decision === 'none') catalogue.checkpoints.commit(checkpoint.id)
     catalogue.members.move(sandbox.memberId, 'held', Date.now())
+    audit(context, daemonItself, { action: 'save', subject: subjectOf(sandbox.run), checkpoint: checkpoint.number, detail: { trigger: checkpoint.trigger, keepRunning: false, finishedBy: 'the next daemon' } })
     return outcome
   }
   catalogue.transaction(() => {
@@ -119,10 +122,11 @@ async function recoverMember(context: Context, sandbox: Sandbox, member: Member)
   if (word !== undefined && (await settleHalf(context, sandbox, checkpoint, word)) === 'saved') sandbox.link?.send('release', { status: 0 })
 }
 
-/** @param link to its guard, when that is alive */
-function sandboxOf(run: Run, member: Member, pid1: number, link: GuardLink | undefined): Sandbox {
+/** Its processes are held if they are those on record. @param link to its guard, when that is alive */
+function sandboxOf(run: Run, member: Member, link: GuardLink | undefined): Sandbox {
   return {
-    ...freshSandbox(), memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, pid1, link,
+    ...freshSandbox(), memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, link,
+    pid1: HeldProcess.open(member.pid1 ?? 0, member.pid1_start ?? undefined), guard: HeldProcess.open(member.guard_pid, member.guard_start),
     member: member.member, hosts: JSON.parse(run.hosts) as string[], nodes: JSON.parse(member.nodes) as string[],
     network: run.network === null ? undefined : (JSON.parse(run.network) as Sandbox['network']), coordinator: member.coordinator ?? undefined,
   }
@@ -132,10 +136,10 @@ function sandboxOf(run: Run, member: Member, pid1: number, link: GuardLink | und
 function foundAgain(context: Context, member: Member, link: GuardLink): Sandbox {
   const run = context.catalogue.runs.get(member.run_id)
   if (run === undefined || member.pid1 === null) throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
-  const sandbox = sandboxOf(run, member, member.pid1, link)
+  const sandbox = sandboxOf(run, member, link)
   sandbox.askedAt = 0 // Slurm may have begun to end the job meanwhile.
   if (sandbox.network !== undefined) sandbox.post = runSide(context).relay(sandbox)
-  context.network.hold(sandbox.pid1)
+  if (sandbox.options.net === 'private') context.network.adopt(sandbox.pid1)
   return sandbox
 }
 
@@ -145,7 +149,8 @@ function foundAgain(context: Context, member: Member, link: GuardLink): Sandbox 
  */
 export async function attachGuard(context: Context, link: GuardLink, message: Message): Promise<void> {
   const jobId = numberWord(message, 'job') ?? 0
-  const member = context.catalogue.members.alive().find((m) => m.guard_pid === link.peer.pid && isAlive(m.guard_pid, m.guard_start))
+  const startTime = link.process.stat()?.startTime
+  const member = context.catalogue.members.alive().find((m) => m.guard_pid === link.process.pid && m.guard_start === startTime)
   if (link.peer.uid !== 0 || member === undefined || context.catalogue.runs.get(member.run_id)?.job_id !== jobId) {
     throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
   }
@@ -168,7 +173,7 @@ export async function closeEnded(context: Context, member: Member): Promise<void
     abandonMember(context, member.id)
     return
   }
-  const sandbox = sandboxOf(run, member, member.pid1, undefined)
+  const sandbox = sandboxOf(run, member, undefined)
   context.sandboxes.set(run.job_id, sandbox)
   await closeSandbox(context, sandbox, null)
   // Slurm has ended a saved run before it had accepted its requeue: it takes that afterwards, too.

@@ -17,6 +17,7 @@ import { markSaved } from '../slurm/saved-note.ts'
 import { rehearseAll } from './rehearsal.ts'
 import { requeueInBackground } from './requeue.ts'
 import { mayResubmit } from './resubmit.ts'
+import { actorOf, audit, subjectOf, type Actor } from '../images/audit.ts'
 import { assertWithinQuota, pruneImages } from '../images/retention.ts'
 import { watchEnd } from './probation.ts'
 import { assertNotStopping } from '../stopping.ts'
@@ -24,6 +25,8 @@ import { assertNotStopping } from '../stopping.ts'
 export interface CheckpointOptions {
   readonly trigger: Trigger
   readonly keepRunning: boolean
+  /** Who asked for it; undefined where the trigger says it. */
+  readonly by?: Actor
 }
 
 /** One checkpoint in the making, as its coordinator has it. */
@@ -220,17 +223,22 @@ function runsOn(error: StintError): StintError {
 export async function checkpoint(context: Context, sandbox: Sandbox, options: CheckpointOptions): Promise<Checkpoint> {
   return exclusively(sandbox, async () => {
     const payload = { isTouched: false }
+    const by = options.by ?? actorOf(options.trigger)
+    const deed = { action: 'save', subject: subjectOf(sandbox.run), detail: { trigger: options.trigger, keepRunning: options.keepRunning } } as const
     try {
       const attempt = await makeAttempt(context, sandbox, options, () => { payload.isTouched = true })
       recordSuccess(context, sandbox)
       pruneImages(context, sandbox)
       const row = rowOf(context, sandbox, attempt)
+      audit(context, by, { ...deed, checkpoint: row.number })
       if (!options.keepRunning) requeueInBackground(context, sandbox, row.id)
       return row
     } catch (cause) {
       assertNotStopping(context, cause)
       const error = asStintError(cause)
       recordFailure(context, sandbox, options.trigger, error)
+      // What was refused beforehand has done nothing, and may be asked for without end.
+      if (payload.isTouched) audit(context, by, { ...deed, error })
       throw payload.isTouched && options.trigger === 'request' && rootAlive(sandbox.pid1, rootPid) ? runsOn(error) : error
     }
   })

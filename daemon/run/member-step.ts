@@ -5,8 +5,9 @@ import type { OpeningPort } from '../cluster/peer-daemons.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
 import { cgroupPlaces } from '../linux/cgroups.ts'
+import { HeldProcess } from '../linux/held-process.ts'
 import type { DetachedProgram } from '../linux/command.ts'
-import { isAlive, processStat, signalProcess } from '../linux/processes.ts'
+import { isAlive, processStat } from '../linux/processes.ts'
 import { type Context, type Sandbox, engineDirectory } from '../context.ts'
 import { endLaunchesOf } from './launches.ts'
 import { goBackIfLost } from './lost-member.ts'
@@ -35,12 +36,11 @@ function planOf(context: Context, sandbox: Sandbox, member: number, restoring: b
 function startStep(context: Context, sandbox: Sandbox, member: number): { program: DetachedProgram; output: string } {
   const { run, nodes } = sandbox
   const { programs, paths } = context.config
-  const { guard_pid: guard } = context.catalogue.members.require(sandbox.memberId)
   const init = join(paths.libexec_dir, 'stint-init')
   const output = join(engineDirectory(context, run.job_id), `member-${member}.out`)
   rmSync(output, { force: true }) // Of another try.
   const program = context.commands.startDetached([
-    init, 'join', ...(cgroupPlaces(guard) ?? []).map((place) => place.directory), '--',
+    init, 'join', ...(cgroupPlaces(sandbox.guard) ?? []).map((place) => place.directory), '--',
     programs.setpriv, `--reuid=${run.uid}`, `--regid=${run.gid}`, '--init-groups', '--',
     programs.srun, `--jobid=${run.job_id}`, '--overlap', `--nodelist=${nodes[member] ?? ''}`, '--nodes=1', '--ntasks=1', '--mpi=none', '--export=NONE', '--chdir=/',
     '--input=none', '--output=none', '--error=none', '--job-name=stint', '--quiet', `--stint-member=${member}`, init, 'launcher',
@@ -76,7 +76,8 @@ async function untilEnded(context: Context, { srunPid, srunStart }: OtherMember,
 async function endTry(context: Context, opening: OtherMember | undefined): Promise<void> {
   if (opening === undefined) return
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    if (isAlive(opening.srunPid, opening.srunStart)) signalProcess(opening.srunPid, signal)
+    using srun = HeldProcess.open(opening.srunPid, opening.srunStart)
+    srun.signal(signal)
     await untilEnded(context, opening, endSeconds)
   }
 }

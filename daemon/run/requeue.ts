@@ -5,6 +5,7 @@ import { markSaved } from '../slurm/saved-note.ts'
 import { keepHere } from '../images/locality.ts'
 import { requeueOnce, stintOf } from '../slurm/job-control.ts'
 import { mayResubmit, resubmit } from './resubmit.ts'
+import { audit, daemonItself, subjectOf } from '../images/audit.ts'
 import { dropFinished } from '../images/retention.ts'
 import { assertNotStopping, logFailure, pause } from '../stopping.ts'
 
@@ -31,6 +32,7 @@ function leaveCancelled(context: Context, sandbox: Sandbox): void {
     context.catalogue.runs.setError(id, null, null)
     context.catalogue.events.add(id, Date.now(), 'cancelled', {})
   })
+  audit(context, daemonItself, { action: 'cancel', subject: subjectOf(sandbox.run), detail: { reason: 'the job was cancelled in Slurm while it was saved' } })
   dropFinished(context, job, id)
   sandbox.link?.send('release', { status: 0 })
 }

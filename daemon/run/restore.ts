@@ -3,6 +3,7 @@ import type { MemberPort } from '../core/member.ts'
 import { isBehindForged } from '../core/ways-back.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import type { Context, Sandbox } from '../context.ts'
+import { audit, daemonItself, subjectOf } from '../images/audit.ts'
 import { armDeadline } from './walltime-watch.ts'
 import { exclusively } from './exclusively.ts'
 import { writeBook } from './launches.ts'
@@ -57,6 +58,7 @@ async function restoreImage(context: Context, sandbox: Sandbox, image: StoredIma
 /** The payload runs again: on record, and its next deadline armed. */
 export function markRestored(context: Context, sandbox: Sandbox, checkpoint: number, seconds: number | undefined): void {
   const nodes = [...new Set(sandbox.nodes)].join(', ')
+  audit(context, daemonItself, { action: 'restore', subject: subjectOf(sandbox.run), checkpoint, detail: { nodes: sandbox.nodes } })
   context.catalogue.events.add(sandbox.run.id, Date.now(), 'restored', { checkpoint, node: context.node, nodes: sandbox.nodes, seconds })
   sandbox.link?.send('say', { text: `continued from checkpoint ${checkpoint} on ${nodes}` })
   watchSettling(context, sandbox, checkpoint)
@@ -103,6 +105,7 @@ export async function restore(context: Context, sandbox: Sandbox, earlier: reado
         return
       } catch (error) {
         assertNotStopping(context, error)
+        audit(context, daemonItself, { action: 'restore', subject: subjectOf(sandbox.run), checkpoint: image.manifest.checkpoint, error })
         if (await isCancelled(context, stintOf(sandbox))) {
           context.log.info({ job }, 'cancelled while it was restored')
           sandbox.link?.send('release', { status: 1 })

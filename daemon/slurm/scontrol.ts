@@ -1,5 +1,6 @@
 import { StintError, asStintError } from '../core/errors.ts'
 import { isSlurmctldAbsent } from '../core/slurm-absence.ts'
+import { shown } from '../core/text.ts'
 import type { CommandRunner } from '../linux/command.ts'
 import { parseJobJson } from './job-json.ts'
 import { requireNumbers, type SlurmJob } from './job.ts'
@@ -227,7 +228,7 @@ export class Scontrol {
 
   /** Notes something on a job where its owner sees and may change it: `scontrol show job`, `squeue -O Comment`. */
   async setComment(jobId: number, comment: string): Promise<void> {
-    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `comment=${comment}`)
+    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `comment=${shown(comment)}`)
   }
 
   /** Lets a held job go. */
@@ -263,7 +264,7 @@ export class Scontrol {
 
   /** Notes something on a job where only root can; it stays over requeues. */
   async setAdminComment(jobId: number, comment: string): Promise<void> {
-    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `admincomment=${comment}`)
+    await this.#call('update', `jobid=${await this.#nameOf(jobId)}`, `admincomment=${shown(comment)}`)
   }
 
   /** A node's state with its flags, such as `IDLE+DRAIN`. @throws StintError E_SLURM */
@@ -273,7 +274,7 @@ export class Scontrol {
 
   /** No job starts on the node any more; those that run go on. It stays so until somebody resumes it. */
   async drainNode(node: string, reason: string): Promise<void> {
-    await this.#call('update', `nodename=${node}`, 'state=drain', `reason=${reason}`)
+    await this.#call('update', `nodename=${node}`, 'state=drain', `reason=${shown(reason)}`)
   }
 
   /** Names of a host list such as `n[1-3,7]`, in its order; none of an empty one. */

@@ -1,9 +1,10 @@
 import type { ImageIdentity } from '../../daemon/core/identities.ts'
+import type { HeldProcess } from '../../daemon/linux/held-process.ts'
 
 /** A sandbox as an engine sees it. */
 export interface EngineTarget {
-  /** PID 1 of the sandbox, as the node sees it. */
-  readonly pid1: number
+  /** PID 1 of the sandbox. */
+  readonly pid1: Pick<HeldProcess, 'enter' | 'proc'>
   readonly uid: number
   readonly gid: number
   /** Supplementary groups of the user. */
@@ -105,6 +106,10 @@ export interface OrphanedEngine {
   /** As in the request it was started with. */
   readonly runDirectory: string
   readonly pid: number
+  /** ProcessStat.startTime. */
+  readonly startTime: number
+  /** The job's user. */
+  readonly uid: number
   readonly operation: 'dump' | 'restore'
   readonly word: 'commit' | 'abort'
   /** Settles when it has ended. */

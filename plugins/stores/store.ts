@@ -65,6 +65,8 @@ export interface UnfinishedImage {
 
 /** Where images live. A site may bring another one. */
 export interface ImageStore {
+  /** SHA-256 of an image's manifest as it is stored, in hexadecimal. */
+  fingerprint(image: StoredImage): string
   readonly name: string
   /** @returns bytes that are free @throws StintError E_STORE_UNUSABLE, E_STORE_FULL when an image of `bytes` would not fit */
   assertUsable(bytes: number): number

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Sandbox } from '../../daemon/context.ts'
 import { servePeerApi } from '../../daemon/http/peer-api.ts'
+import { HeldProcess } from '../../daemon/linux/held-process.ts'
 import { PosixStore } from '../../plugins/stores/posix/store.ts'
 import type { Engine } from '../../plugins/engines/engine.ts'
 import { makeContext, type TestContext } from '../support/context.ts'
@@ -37,7 +38,7 @@ function sleepingEngine(seconds: number): Engine {
 }
 
 interface Payload extends AsyncDisposable {
-  readonly pid1: number
+  readonly pid1: HeldProcess
 }
 
 /** A PID namespace with a process 1000 that sleeps, as a payload's root. */
@@ -47,7 +48,7 @@ async function startPayload(): Promise<Payload> {
   await once(child.stdout, 'data')
   const [pid1 = ''] = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ')
   return {
-    pid1: Number(pid1),
+    pid1: HeldProcess.open(Number(pid1)),
     [Symbol.asyncDispose]: async () => {
       child.stdin.end()
       await once(child, 'exit')

@@ -123,7 +123,8 @@ describe('launcher and agent', () => {
     daemon.say('hold')
     await daemon.untilHeard(/^held$/m)
     const pid1 = /^sandbox pid=(\d+)$/m.exec(await daemon.heard())?.[1] ?? ''
-    const target = { pid1: Number(pid1), uid: 1001, gid: 1001, groups: [], rootPid: 1000, directory: image }
+    const enter = (...kinds: readonly string[]): string[] => kinds.map((kind) => `--${kind === 'mnt' ? 'mount' : kind.replace('?', '')}=/proc/${pid1}/ns/${kind.replace('?', '')}`)
+    const target = { pid1: { enter, proc: `/proc/${pid1}` }, uid: 1001, gid: 1001, groups: [], rootPid: 1000, directory: image }
     const [dump, restore] = [{ ...target, keepRunning: false, unseen: false, barrierSeconds: 1, limitBytes: 2 ** 40, runDirectory: image }, { ...target, cgroups: [], workDirectory: image, timeoutSeconds: 20 }]
     const assigned = (environment: Record<string, string>): string => Object.entries({ ...environment, STINT_BARRIER_ACTION: 'none' }).map(([key, value]) => `${key}=${value}`).join(' ')
     await on(node, `mkdir -p ${image}/criu && ${assigned(dumpEnvironment(programs, dump, '/nonexistent'))} ${dumpArgv(programs, dump).join(' ')}`)

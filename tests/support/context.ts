@@ -16,6 +16,7 @@ import type { Manifest } from '../../daemon/core/manifest.ts'
 import { defaultOptions } from '../../daemon/core/options.ts'
 import { noFaults } from '../../daemon/core/fault-points.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
+import { HeldProcess } from '../../daemon/linux/held-process.ts'
 import { SandboxNetwork } from '../../daemon/linux/network.ts'
 import { Segment } from '../../daemon/linux/segment.ts'
 import { Users } from '../../daemon/linux/users.ts'
@@ -92,10 +93,10 @@ export function makeContext(): TestContext {
     const run = catalogue.runs.get(`run-${job}`)
     if (run === undefined) throw new Error('no run')
     const { id } = catalogue.members.insert({
-      run_id: run.id, member: 0, restarts: 1, node: 'n1', state: 'opening', guard_pid: 1, guard_start: 1, payload_cgroup: '/c', end_time: 99_000, restore_from: null, opened_at: 1, nodes: '["n1"]', coordinator: null,
+      run_id: run.id, member: 0, restarts: 1, node: 'n1', state: 'opening', guard_pid: 1, guard_start: 1, boot: '', payload_cgroup: '/c', end_time: 99_000, restore_from: null, opened_at: 1, nodes: '["n1"]', coordinator: null,
     })
     catalogue.members.move(id, 'running', 1)
-    const sandbox: Sandbox = { memberId: id, run, options: defaultOptions, restarts: 1, pid1: process.pid, link: undefined, member: 0, hosts: ['n1'], nodes: ['n1'], network: undefined, coordinator: undefined, ...freshSandbox(), requeue: true }
+    const sandbox: Sandbox = { memberId: id, run, options: defaultOptions, restarts: 1, pid1: HeldProcess.open(process.pid), guard: HeldProcess.open(1, 1), link: undefined, member: 0, hosts: ['n1'], nodes: ['n1'], network: undefined, coordinator: undefined, ...freshSandbox(), requeue: true }
     context.sandboxes.set(job, sandbox)
     return sandbox
   }

@@ -5,6 +5,7 @@ import { createServer, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Barrier } from '../../plugins/engines/criu/barrier.ts'
+import { HeldProcess } from '../../daemon/linux/held-process.ts'
 import { buildHelpers, soon } from '../support/helpers.ts'
 
 /** CRIU's action script at its barrier, with a stand-in for the daemon. */
@@ -121,7 +122,7 @@ describe('the barrier', () => {
 
   test.each([['commit', 0], ['abort', 1]] as const)('gets the daemon\'s %s when it comes from below the engine', async (word, code) => {
     await using daemons = new Barrier(folder, ['post-dump'])
-    daemons.expect(process.pid)
+    daemons.expect(HeldProcess.open(process.pid), [process.getuid?.() ?? 0])
     await daemons.open()
     const ended = barrier()
     await daemons.reached('post-dump')
@@ -129,9 +130,16 @@ describe('the barrier', () => {
     expect(await ended).toBe(code)
   })
 
+  test('that comes as another user is not let in', async () => {
+    await using daemons = new Barrier(folder, ['post-dump'])
+    daemons.expect(HeldProcess.open(process.pid), [4711])
+    await daemons.open()
+    expect(await barrier({ STINT_BARRIER_RECONNECT: '1' })).toBe(1)
+  })
+
   test('that is no child of the engine is not let in', async () => {
     await using daemons = new Barrier(folder, ['post-dump'])
-    daemons.expect(2 ** 22)
+    daemons.expect(HeldProcess.open(2 ** 22), [process.getuid?.() ?? 0])
     await daemons.open()
     expect(await barrier({ STINT_BARRIER_RECONNECT: '1' })).toBe(1)
   })

@@ -27,8 +27,51 @@ const newRun: NewRun = {
   hosts: '["n1"]', network: null, launches: '{}',
 }
 const newMember: NewMember = {
-  run_id: 'r1', member: 0, restarts: 0, node: 'n1', state: 'opening', guard_pid: 10, guard_start: 20, payload_cgroup: '/c', end_time: null, restore_from: null, opened_at: 1000, nodes: '["n1"]', coordinator: null,
+  run_id: 'r1', member: 0, restarts: 0, node: 'n1', state: 'opening', guard_pid: 10, guard_start: 20, boot: '', payload_cgroup: '/c', end_time: null, restore_from: null, opened_at: 1000, nodes: '["n1"]', coordinator: null,
 }
+
+describe('the audit record', () => {
+  const entry = { at: Date.now(), uid: 1001, pid: 7, channel: 'socket', action: 'save', job: 5, run: 'r', owner: 1001, user: 'alice', checkpoint: 1, image: 'ab', outcome: 'done', detail: {} } as const
+
+  test('is read back by who may see it, job, time and user', () => {
+    using catalogue = new Catalogue(join(folder, 'audit-read.sqlite'), migrations)
+    catalogue.audit.add(entry)
+    catalogue.audit.add({ ...entry, uid: 0, action: 'drain', job: null, owner: null, user: null, at: entry.at + 10 })
+    catalogue.audit.add({ ...entry, uid: null, pid: null, channel: 'daemon', job: 6, owner: 1002, user: 'bob', detail: { why: 'x' } })
+    const actions = (filter: Parameters<typeof catalogue.audit.list>[0]): unknown[] => catalogue.audit.list(filter).map(({ action, job }) => [action, job])
+    expect(catalogue.audit.list({ visibleTo: 1001 })).toEqual([entry])
+    expect(actions({ visibleTo: undefined })).toEqual([['save', 6], ['drain', null], ['save', 5]])
+    expect(actions({ visibleTo: 1002 })).toEqual([['save', 6]])
+    expect(actions({ visibleTo: undefined, job: 5 })).toEqual([['save', 5]])
+    expect(actions({ visibleTo: undefined, since: entry.at + 1 })).toEqual([['drain', null]])
+    expect(actions({ visibleTo: undefined, user: 'bob' })).toEqual([['save', 6]])
+  })
+
+  test('is neither changed nor shortened before its time', () => {
+    const path = join(folder, 'audit-kept.sqlite')
+    using catalogue = new Catalogue(path, migrations)
+    const day = 86_400_000
+    catalogue.audit.add({ ...entry, at: Date.now() - 400 * day })
+    catalogue.audit.add({ ...entry, at: Date.now() - 10 * day })
+    const db = new Database(path)
+    expect(() => db.exec('UPDATE audit SET uid = 0')).toThrow(/append-only/)
+    expect(() => db.exec('DELETE FROM audit')).toThrow(/kept for audit.keep_days/)
+    expect(() => db.exec("INSERT OR REPLACE INTO audit SELECT id, at, 0, pid, channel, action, job, run, owner, user, checkpoint, image, outcome, detail FROM audit WHERE id = 2")).toThrow(/append-only/)
+    catalogue.audit.prune(365)
+    expect(catalogue.audit.list({ visibleTo: undefined })).toHaveLength(1)
+    catalogue.audit.prune(7)
+    expect(catalogue.audit.list({ visibleTo: undefined })).toEqual([])
+    db.close()
+  })
+})
+
+test('processes of an earlier boot are nobody any more', () => {
+  using catalogue = new Catalogue(join(folder, 'boots.sqlite'), migrations)
+  catalogue.runs.upsert(newRun)
+  const [old, now, unknown] = ['b1', 'b2', ''].map((boot) => catalogue.members.insert({ ...newMember, boot }).id)
+  catalogue.members.endEarlierBoots('b2')
+  expect([old, now, unknown].map((id) => catalogue.members.require(id ?? 0).guard_start)).toEqual([-1, newMember.guard_start, newMember.guard_start])
+})
 
 describe('opening the catalogue', () => {
   test('makes it for root alone, with every table STRICT', () => {
@@ -37,7 +80,7 @@ describe('opening the catalogue', () => {
     const db = new Database(path, { readonly: true })
     const tables = db.prepare<[], { name: string; strict: number }>("SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").all()
     db.close()
-    expect(tables.map((t) => t.name).sort()).toEqual(['checkpoints', 'events', 'images', 'members', 'migrations', 'runs', 'throughput'])
+    expect(tables.map((t) => t.name).sort()).toEqual(['audit', 'audit_retention', 'checkpoints', 'events', 'images', 'members', 'migrations', 'runs', 'throughput'])
     expect(tables.filter((t) => t.strict !== 1)).toEqual([])
   })
 

@@ -10,9 +10,10 @@ import { ownCapabilities, parseCapabilities } from '../../daemon/linux/capabilit
 import { cgroupPlaces, isFrozen, isInStep, parseCgroupMounts, parseCgroupPlaces, placesForRestore, trackingPlace } from '../../daemon/linux/cgroups.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { writeDurably } from '../../daemon/linux/durable.ts'
+import { HeldProcess, ownProcess } from '../../daemon/linux/held-process.ts'
 import { isJobsOwn, mountOfPath, mountsOf, parseMounts } from '../../daemon/linux/mounts.ts'
 import { ghostBytes, payloadProcesses, treeBytes, watchedFiles } from '../../daemon/linux/payload.ts'
-import { descendsFrom, isAlive, listPids, processStat, processStatus, signalProcess, statusBytes } from '../../daemon/linux/processes.ts'
+import { descendsFrom, isAlive, listPids, processStat, processStatus, statusBytes } from '../../daemon/linux/processes.ts'
 import { connectionsOf, isLoopback, parseTcp } from '../../daemon/linux/tcp.ts'
 import { clearSocketPath, listenAt } from '../../daemon/linux/unix-socket.ts'
 import { Users } from '../../daemon/linux/users.ts'
@@ -52,12 +53,12 @@ describe('a process', () => {
     const startTime = processStat(pid)?.startTime ?? 0
     expect([isAlive(pid, startTime), isAlive(pid, startTime + 1)]).toEqual([true, false])
     const child = started.find((c) => c.pid === pid)
-    signalProcess(pid, 'SIGKILL')
+    using held = HeldProcess.open(pid, startTime)
+    held.signal('SIGKILL')
     if (child !== undefined) await once(child, 'exit')
     expect(isAlive(pid, startTime)).toBe(false)
-    expect([processStat(pid), processStatus(pid), cgroupPlaces(pid)]).toEqual([undefined, undefined, undefined])
-    expect(mountsOf(pid)).toEqual([])
-    signalProcess(pid, 'SIGTERM')
+    expect([processStat(pid), processStatus(pid), cgroupPlaces({ proc: `/proc/${pid}` })]).toEqual([undefined, undefined, undefined])
+    expect(mountsOf({ proc: `/proc/${pid}` })).toEqual([])
   })
 
   test('that is a zombie is not alive', async () => {
@@ -90,7 +91,7 @@ describe('the processes below a root directory', () => {
     const child = spawn('/bin/bash', ['-c', `mkfifo pipe; exec 3>out 4<gone 5<>pipe 6</dev/null 7< <(:); rm gone; echo ready; exec sleep 60`], { stdio: ['ignore', 'pipe', 'ignore'], cwd: folder })
     started.push(child)
     await once(child.stdout, 'data')
-    const found = payloadProcesses(process.pid).find((p) => p.pid === child.pid)
+    const found = payloadProcesses(ownProcess).find((p) => p.pid === child.pid)
     const of = (path: string): unknown => found?.files.find((file) => file.path === path)
     expect(of(join(folder, 'out'))).toMatchObject({ kind: 'file', writable: true, deleted: false, bytes: 0 })
     expect(of(join(folder, 'gone'))).toMatchObject({ kind: 'file', writable: false, deleted: true })
@@ -113,7 +114,7 @@ print('ready', flush=True); time.sleep(60)`
     const child = spawn('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'ignore'], cwd: folder })
     started.push(child)
     await once(child.stdout, 'data')
-    const found = payloadProcesses(process.pid).find((p) => p.pid === child.pid)
+    const found = payloadProcesses(ownProcess).find((p) => p.pid === child.pid)
     const of = (name: string): unknown => found?.files.find((file) => file.path === join(folder, name))
     expect(of('leased')).toMatchObject({ leased: true, readable: true, writable: true })
     expect(of('plain')).toMatchObject({ leased: false, readable: false, writable: true })
@@ -128,7 +129,7 @@ print('ready', flush=True); time.sleep(60)`
     const child = spawn('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'ignore'], cwd: folder })
     started.push(child)
     await once(child.stdout, 'data')
-    const bytes = await ghostBytes(process.pid, payloadProcesses(process.pid).filter((p) => p.pid === child.pid))
+    const bytes = await ghostBytes(ownProcess, payloadProcesses(ownProcess).filter((p) => p.pid === child.pid))
     expect(bytes).toBeGreaterThanOrEqual(500_000)
     expect(bytes).toBeLessThan(560_000)
   })
@@ -167,7 +168,7 @@ describe('mounts', () => {
   })
 
   test('of a live process begin with its root', () => {
-    expect(mountOfPath(mountsOf(process.pid), '/')?.mountPoint).toBe('/')
+    expect(mountOfPath(mountsOf(ownProcess), '/')?.mountPoint).toBe('/')
   })
 
   describe("are the job's own", () => {
@@ -269,7 +270,7 @@ describe('cgroups', () => {
   })
 
   test('of this very process are directories', () => {
-    for (const { directory } of cgroupPlaces(process.pid) ?? []) expect(statSync(directory).isDirectory()).toBe(true)
+    for (const { directory } of cgroupPlaces(ownProcess) ?? []) expect(statSync(directory).isDirectory()).toBe(true)
   })
 })
 
@@ -304,7 +305,7 @@ describe('TCP connections', () => {
     const { port } = server.address() as { port: number }
     const client = connect(port, '127.0.0.1')
     await once(client, 'connect')
-    const seen = connectionsOf(process.pid).find((c) => c.remotePort === port && c.localPort === client.localPort)
+    const seen = connectionsOf(ownProcess).find((c) => c.remotePort === port && c.localPort === client.localPort)
     expect(seen).toMatchObject({ localAddress: '127.0.0.1', remoteAddress: '127.0.0.1' })
     client.destroy()
     server.close()

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { blockersOf } from '../../daemon/core/blockers.ts'
+import { ownProcess } from '../../daemon/linux/held-process.ts'
 import { payloadProcesses } from '../../daemon/linux/payload.ts'
 import { payloadFacts, softLimit } from '../../daemon/linux/payload-facts.ts'
 import { parseListeners } from '../../daemon/linux/tcp.ts'
@@ -78,7 +79,7 @@ describe('facts', () => {
   })
 
   function factsOf(pid: number): ReturnType<typeof payloadFacts> {
-    return payloadFacts(process.pid, payloadProcesses(process.pid).filter((one) => one.pid === pid))
+    return payloadFacts(ownProcess, payloadProcesses(ownProcess).filter((one) => one.pid === pid))
   }
 
   test('of a process: ids, program, descriptors with their protocols, limits', async () => {
@@ -112,8 +113,8 @@ describe('facts', () => {
     await once(child.stdout, 'data')
     const pid = child.pid ?? 0
     try {
-      const processes = payloadProcesses(process.pid).filter((one) => one.pid === pid || one.parent === pid)
-      expect(payloadFacts(process.pid, processes).map((one) => [one.pid === pid, one.waitsInVfork])).toEqual(expect.arrayContaining([[true, true], [false, false]]))
+      const processes = payloadProcesses(ownProcess).filter((one) => one.pid === pid || one.parent === pid)
+      expect(payloadFacts(ownProcess, processes).map((one) => [one.pid === pid, one.waitsInVfork])).toEqual(expect.arrayContaining([[true, true], [false, false]]))
     } finally {
       process.kill(-pid, 'SIGKILL')
     }

@@ -50,15 +50,15 @@ describe('the segment of all peers', () => {
 
 describe('without encapsulation', () => {
   test('a member has a pair whose other end has no address', () => {
-    expect(directLines(77, view, '02:53:00:00:00:01', 1500)).toEqual([
-      'link add sm77 mtu 1500 address 02:53:00:00:00:01 type veth peer name stint0 mtu 1500 address 02:53:80:00:05:01 netns 77',
+    expect(directLines({ pid: 77, proc: '/proc/9/fd/5' }, view, '02:53:00:00:00:01', 1500)).toEqual([
+      'link add sm77 mtu 1500 address 02:53:00:00:00:01 type veth peer name stint0 mtu 1500 address 02:53:80:00:05:01 netns /proc/9/fd/5/ns/net',
       'neigh add 100.64.5.2 lladdr 02:53:80:00:05:01 dev sm77 nud permanent',
       'link set sm77 up',
     ])
   })
 
   test('all rules but those for arrivals at the node drop what they do not name', () => {
-    const table = directTable(77, view, peersOf(view), 'eth0').split('\n').map((line) => line.trim())
+    const table = directTable({ pid: 77 }, view, peersOf(view), 'eth0').split('\n').map((line) => line.trim())
     expect(table.filter((line) => line.startsWith('type'))).toEqual([
       'type filter hook ingress device "sm77" priority filter; policy drop;',
       'type filter hook ingress device "eth0" priority filter; policy accept;',
@@ -101,7 +101,7 @@ describe('a member', () => {
       'fdb add 02:53:80:00:05:00 dev stint0 dst 10.0.0.1 self permanent',
       'fdb add 02:53:80:00:05:02 dev stint0 dst 10.0.0.3 self permanent',
     ])
-    expect(vxlanLine(77, view, 4789, 1450)).toBe('link add stint0 mtu 1450 address 02:53:80:00:05:01 netns 77 type vxlan id 8388613 dev st77 dstport 4789 srcport 512 1023 nolearning')
+    expect(vxlanLine({ pid: 77, proc: '/proc/9/fd/5' }, view, 4789, 1450)).toBe('link add stint0 mtu 1450 address 02:53:80:00:05:01 netns /proc/9/fd/5/ns/net type vxlan id 8388613 dev st77 dstport 4789 srcport 512 1023 nolearning')
   })
 
   test.each(['n2', '', '::1', 'fd00::2', '10.0.0'])('%j is no address of a peer', async (nodeAddress) => {

@@ -6,6 +6,7 @@ import { tellObstacles } from '../../daemon/member/preflight.ts'
 import { StintError, errorKinds } from '../../daemon/core/errors.ts'
 import type { Obstacle } from '../../daemon/core/obstacles.ts'
 import { clockTime, failureText, nextTry, replaces } from '../../daemon/core/save-failure.ts'
+import { HeldProcess } from '../../daemon/linux/held-process.ts'
 import { said } from '../support/errors.ts'
 import { makeContext } from '../support/context.ts'
 
@@ -141,7 +142,7 @@ describe('a save that fails', () => {
   test('of a payload that is not there any more has no other reason than that', async () => {
     await using made = makeContext()
     const { sandbox, told } = withOwner(made.context, made.addSandbox(5))
-    expect(await said(() => checkpoint(made.context, { ...sandbox, pid1: 2 ** 22 }, { trigger: 'walltime', keepRunning: true }))).toBe('E_NOT_RUNNING: job 5 has just ended')
+    expect(await said(() => checkpoint(made.context, { ...sandbox, pid1: HeldProcess.open(2 ** 22) }, { trigger: 'walltime', keepRunning: true }))).toBe('E_NOT_RUNNING: job 5 has just ended')
     expect([told, made.context.catalogue.runs.get(sandbox.run.id)?.error]).toEqual([[], null])
   })
 })

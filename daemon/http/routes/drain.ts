@@ -4,7 +4,7 @@ import { DrainReport } from '../../core/drain.ts'
 import { StintError } from '../../core/errors.ts'
 import { DrainQuery, DrainRequest, PeerDrainRequest, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid } from '../caller.ts'
+import { callerOf, callerUid } from '../caller.ts'
 import type { FastifyRequest } from 'fastify'
 
 function assertRoot(request: FastifyRequest): void {
@@ -38,7 +38,7 @@ export function addDrainRoutes(api: Api, context: Context): void {
   }, async (request) => {
     assertRoot(request)
     const { node = context.node, reason = 'stint drain' } = request.body
-    return node === context.node ? drain(context, reason) : context.cluster.drain(node, reason)
+    return node === context.node ? drain(context, reason, callerOf(request)) : context.cluster.drain(node, reason)
   })
 }
 
@@ -50,5 +50,5 @@ export function addPeerDrainRoutes(api: Api, context: Context): void {
 
   api.post('/v1/peer/drain', {
     schema: { operationId: 'drainNode', summary: 'Drain this node; answers when all is done', 'x-permission': 'peer', body: PeerDrainRequest, response: { 200: DrainReport, ...errorResponses } },
-  }, async (request) => drain(context, request.body.reason))
+  }, async (request) => drain(context, request.body.reason, { uid: 0, pid: null, channel: 'peer' }))
 }

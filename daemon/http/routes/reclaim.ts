@@ -3,7 +3,7 @@ import type { Context } from '../../context.ts'
 import { reclaim } from '../../images/prune.ts'
 import { ReclaimRequest, ReclaimView, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid } from '../caller.ts'
+import { callerOf } from '../caller.ts'
 
 export function addReclaimRoutes(api: Api, context: Context): void {
   api.post('/v1/reclaim', {
@@ -12,7 +12,7 @@ export function addReclaimRoutes(api: Api, context: Context): void {
       body: ReclaimRequest, response: { 200: Type.Array(ReclaimView), ...errorResponses },
     },
   }, async (request) => {
-    const uid = callerUid(request)
-    return reclaim(context, { uid: uid === 0 ? undefined : uid, dryRun: request.body.dryRun ?? false, now: request.body.now ?? false })
+    const by = callerOf(request)
+    return reclaim(context, { by, uid: by.uid === 0 ? undefined : by.uid ?? undefined, dryRun: request.body.dryRun ?? false, now: request.body.now ?? false })
   })
 }

@@ -7,9 +7,10 @@ import { assertCheckpointsLeft, withRequestPlace } from '../../core/budgets.ts'
 import { StintError } from '../../core/errors.ts'
 import { CheckView, CheckpointOnBehalf, CheckpointRequest, CheckpointView, JobParams, OnBehalf, RunView, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid } from '../caller.ts'
+import { callerOf, callerUid } from '../caller.ts'
 import { assertMayAct, assertUserMayAct } from '../server.ts'
 import { checkpointViews, runView } from '../views.ts'
+import type { Actor } from '../../images/audit.ts'
 
 /** @throws StintError E_NO_SUCH_JOB */
 function requireRun(context: Context, job: number): Run {
@@ -42,10 +43,10 @@ async function checkHere(context: Context, job: number, uid: number): Promise<Ch
   return { job, processes: found.processes, bytes: found.bytes, predictedSeconds: found.predictedSeconds, carried: [...found.carried], obstacles: [...found.obstacles] }
 }
 
-async function checkpointHere(context: Context, job: number, uid: number, keepRunning: boolean): Promise<CheckpointView> {
-  const sandbox = requireOwn(context, job, uid)
-  assertCheckpointsLeft(context.budgets, context.config.limits, uid, performance.now())
-  const { number } = await saveNow(context, sandbox, { trigger: 'request', keepRunning })
+async function checkpointHere(context: Context, job: number, by: Actor & { readonly uid: number }, keepRunning: boolean): Promise<CheckpointView> {
+  const sandbox = requireOwn(context, job, by.uid)
+  assertCheckpointsLeft(context.budgets, context.config.limits, by.uid, performance.now())
+  const { number } = await saveNow(context, sandbox, { trigger: 'request', keepRunning, by })
   const view = checkpointViews(context, sandbox.run.id).find((v) => v.number === number)
   if (view === undefined) throw new StintError('E_INTERNAL', `checkpoint ${number} is not in the catalogue`)
   return view
@@ -96,7 +97,7 @@ export function addRunRoutes(api: Api, context: Context): void {
     const { job } = request.params
     const wish = { uid: callerUid(request), keepRunning: request.body.keepRunning ?? false }
     const coordinator = await coordinatorOf(context, job)
-    return reply.status(201).send(coordinator === context.node ? await checkpointHere(context, job, wish.uid, wish.keepRunning) : await context.cluster.forUser<CheckpointView>(coordinator, job, 'checkpoints', wish))
+    return reply.status(201).send(coordinator === context.node ? await checkpointHere(context, job, { ...callerOf(request), uid: wish.uid }, wish.keepRunning) : await context.cluster.forUser<CheckpointView>(coordinator, job, 'checkpoints', wish))
   })
 }
 
@@ -108,5 +109,5 @@ export function addForwardedRoutes(api: Api, context: Context): void {
 
   api.post('/v1/peer/jobs/:job/checkpoints', {
     schema: { operationId: 'checkpointRunFor', summary: 'Save a running job now, for a user of another node', 'x-permission': 'peer', params: JobParams, body: CheckpointOnBehalf, response: { 200: CheckpointView, ...errorResponses } },
-  }, async (request) => withRequestPlace(context.budgets, context.config.limits, request.body.uid, async () => checkpointHere(context, request.params.job, request.body.uid, request.body.keepRunning)))
+  }, async (request) => withRequestPlace(context.budgets, context.config.limits, request.body.uid, async () => checkpointHere(context, request.params.job, { uid: request.body.uid, pid: null, channel: 'peer' }, request.body.keepRunning)))
 }

@@ -2,7 +2,8 @@ import { rmSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { descendsFrom } from '../../../daemon/linux/processes.ts'
-import { peerCredentials } from '../../../daemon/linux/peer.ts'
+import type { HeldProcess } from '../../../daemon/linux/held-process.ts'
+import { holdPeer, peerCredentials } from '../../../daemon/linux/peer.ts'
 
 /**
  * Where CRIU stops. `post-dump`: all is written. `post-restore`: every task and descriptor is there, with CRIU's own identity.
@@ -19,7 +20,8 @@ export class Barrier implements AsyncDisposable {
   readonly #reached: ReadonlyMap<string, PromiseWithResolvers<undefined>>
   readonly #server: Server
   #client: Socket | undefined
-  #enginePid: number | undefined
+  #engine: HeldProcess | undefined
+  #users: readonly number[] = []
 
   /** @param actions in the order in which they are come to */
   constructor(directory: string, actions: readonly BarrierAction[]) {
@@ -29,7 +31,7 @@ export class Barrier implements AsyncDisposable {
     this.#server = createServer((socket) => {
       socket.on('error', () => { socket.destroy() })
       // Only what is below the engine we started may stand at this barrier.
-      if (this.#client !== undefined || this.#enginePid === undefined || !descendsFrom(peerCredentials(socket).pid, this.#enginePid)) {
+      if (this.#client !== undefined || !this.#isExpected(socket)) {
         socket.destroy()
         return
       }
@@ -53,9 +55,20 @@ export class Barrier implements AsyncDisposable {
     await promise
   }
 
-  /** Whose descendants may come. */
-  expect(enginePid: number): void {
-    this.#enginePid = enginePid
+  /** Whose descendants may come, and as whom. The engine is let go with the barrier. */
+  expect(engine: HeldProcess, users: readonly number[]): void {
+    this.#engine = engine
+    this.#users = users
+  }
+
+  #isExpected(socket: Socket): boolean {
+    try {
+      if (this.#engine === undefined || !this.#users.includes(peerCredentials(socket).uid)) return false
+      using peer = holdPeer(socket)
+      return descendsFrom(peer.pid, this.#engine.pid) && peer.isAlive && this.#engine.isAlive
+    } catch {
+      return false // It has ended.
+    }
   }
 
   /** Settles when it is come to. */
@@ -71,6 +84,8 @@ export class Barrier implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#client?.destroy()
+    this.#engine?.[Symbol.dispose]()
+    this.#engine = undefined
     await new Promise((done) => this.#server.close(done))
     rmSync(this.path, { force: true })
   }

@@ -19,7 +19,7 @@ type Argv = [string, ...string[]]
  * for its namespace's last zombie would find no one to reap it.
  */
 function enter(programs: CriuPrograms, target: EngineTarget): Argv {
-  return [programs.nsenter, `--target=${target.pid1}`, '--pid', '--mount', '--net', '--uts', '--wd=/', '--no-fork', '--', programs.unshare, '--fork', '--']
+  return [programs.nsenter, ...target.pid1.enter('pid', 'mnt', 'net?', 'uts'), '--wd=/', '--no-fork', '--', programs.unshare, '--fork', '--']
 }
 
 export function capabilityList(names: readonly string[], prefix = ''): string {

@@ -5,8 +5,9 @@ import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/err
 import type { ImageIdentity } from '../../../daemon/core/identities.ts'
 import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
-import { nodePidsInTurn } from '../../../daemon/linux/payload.ts'
-import { signalProcess } from '../../../daemon/linux/processes.ts'
+import { HeldProcess } from '../../../daemon/linux/held-process.ts'
+import { sandboxProc } from '../../../daemon/linux/payload.ts'
+import { listPids } from '../../../daemon/linux/processes.ts'
 import type { DumpRequest, Engine, EngineTarget, OrphanedEngine, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
 import { Barrier, type BarrierAction } from './barrier.ts'
 import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
@@ -39,7 +40,7 @@ const killed = 137
 
 /** Whole process group: CRIU, and what was started around it. Ours as long as its first process was not waited for. */
 function signalGroup(program: DetachedProgram, signal: NodeJS.Signals): void {
-  signalProcess(-program.pid, signal)
+  program.signal(signal)
 }
 
 /** Ends what does not end by itself in time, also where somebody stops it again and again. */
@@ -124,15 +125,15 @@ export class CriuEngine implements Engine {
     return unmended(stderr, this.#programs)
   }
 
-  /** Starts CRIU with a barrier of its own. @param log the log file's name; it and `output` are made anew */
-  async #start({ pid1 }: EngineTarget, directory: string, operation: 'dump' | 'restore', argv: readonly [string, ...string[]], environment: (barrier: string) => Record<string, string>): Promise<Started> {
+  /** Starts CRIU with a barrier of its own. Besides root its barriers take the user of the target */
+  async #start({ pid1, uid }: EngineTarget, directory: string, operation: 'dump' | 'restore', argv: readonly [string, ...string[]], environment: (barrier: string) => Record<string, string>): Promise<Started> {
     const [log, output] = [join(directory, `${operation}.log`), join(directory, `${operation}.out`)]
     for (const old of [log, output]) rmSync(old, { force: true })
     const barrier = new Barrier(directory, barriers[operation])
     await barrier.open()
     try {
       const program = this.#commands.startDetached(argv, output, environment(barrier.path))
-      barrier.expect(program.pid)
+      barrier.expect(HeldProcess.open(program.pid), [0, uid])
       return { barrier, program, afterKill: async () => this.#endRepair(pid1), failure: (exitCode) => failure(operation === 'dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', log, output, exitCode) }
     } catch (error) {
       await barrier[Symbol.asyncDispose]()
@@ -141,10 +142,13 @@ export class CriuEngine implements Engine {
   }
 
   /** TCP sockets of the payload that a killed CRIU has left in repair mode, in which nothing is sent. Never throws: the payload runs on in any case. */
-  async #endRepair(pid1: number): Promise<void> {
-    const pids = await nodePidsInTurn(pid1).catch(() => [])
-    // @NOTE What fails here is in the log of commands; whoever asked is told that CRIU was ended.
-    await this.#commands.run([join(this.#programs.libexecDir, 'stint-init'), 'sockets', 'end-repair', ...pids.map(String)]).catch(() => undefined)
+  async #endRepair(pid1: EngineTarget['pid1']): Promise<void> {
+    try {
+      const pids = listPids(sandboxProc(pid1)).filter((pid) => pid !== 1)
+      await this.#commands.run([this.#programs.nsenter, ...pid1.enter('pid', 'mnt'), '--', join(this.#programs.libexecDir, 'stint-init'), 'sockets', 'end-repair', ...pids.map(String)])
+    } catch {
+      // @NOTE What fails here is in the log of commands; whoever asked is told that CRIU was ended.
+    }
   }
 
   async startDump(request: DumpRequest): Promise<RunningDump> {
@@ -184,14 +188,14 @@ export class CriuEngine implements Engine {
     const started = await this.#start(request, request.workDirectory, 'restore', restoreArgv(this.#programs, request, ownCapabilities()),
       (barrier) => restoreEnvironment(this.#programs, request, barrier))
     const { pid } = started.program
-    const timer = setTimeout(() => { signalProcess(-pid, 'SIGKILL') }, request.timeoutSeconds * 1000)
+    const timer = setTimeout(() => { started.program.signal('SIGKILL') }, request.timeoutSeconds * 1000)
     void started.program.ended.then(() => { clearTimeout(timer) })
     return { pid, prepared: request.restored === undefined ? atBarrier(started, 'post-restore') : atRelease(started, request.restored) }
   }
 
-  async answerOrphan({ runDirectory, pid, operation, word, ended }: OrphanedEngine): Promise<void> {
+  async answerOrphan({ runDirectory, pid, startTime, uid, operation, word, ended }: OrphanedEngine): Promise<void> {
     await using barrier = new Barrier(runDirectory, barriers[operation])
-    barrier.expect(pid)
+    barrier.expect(HeldProcess.open(pid, startTime), [0, uid])
     await barrier.open()
     // A commit is decided at the last barrier: what comes to an earlier one has not been looked at.
     for (const action of barriers[operation]) void barrier.reached(action).then(() => { barrier.say(action === barriers[operation].at(-1) ? word : 'abort') })

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { appendFileSync, chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, rmdirSync, statfsSync, accessSync, constants } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { StintError, asStintError, isStintError, systemCode } from '../../../daemon/core/errors.ts'
@@ -231,6 +232,10 @@ export class PosixStore implements ImageStore {
     } catch {
       return undefined // `unreadable` tells why.
     }
+  }
+
+  fingerprint({ directory }: StoredImage): string {
+    return createHash('sha256').update(readFileSync(join(directory, manifestName))).digest('hex')
   }
 
   find(key: ImageKey): StoredImage | undefined {
