@@ -276,7 +276,7 @@ function checkProc(text: string): void {
   for (const { remotePort, unsentBytes } of parseTcp(text)) mustHold(typeof remotePort === 'number' && typeof unsentBytes === 'number', 'a connection has numbers')
   parseListeners(text)
   parseUnixListeners(text)
-  parseFindings(text, new Map([[1, 1]]))
+  parseFindings(text)
   parseKnownHosts(text, '/f')
 }
 
