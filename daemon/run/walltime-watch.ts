@@ -21,7 +21,7 @@ export function armDeadline(context: Context, sandbox: Sandbox, inSeconds = 0): 
   clearTimeout(sandbox.deadline)
   sandbox.deadline = setTimeout(() => {
     look(context, sandbox).catch((error: unknown) => {
-      context.log.error({ err: error, job: sandbox.run.job_id }, 'a look at the deadline failed')
+      context.log[sandbox.pid1.isAlive ? 'error' : 'debug']({ err: error, job: sandbox.run.job_id }, 'a look at the deadline failed')
       if (isHere(context, sandbox)) armDeadline(context, sandbox, askAgainSeconds)
     })
   }, inSeconds * 1000).unref()
