@@ -76,11 +76,17 @@ describe('the barrier', () => {
 
   test('serves one action, the one it is told', async () => {
     await listen((client) => client.end('abort\n'))
-    expect(await barrier({ CRTOOLS_SCRIPT_ACTION: 'pre-dump' })).toBe(0)
+    expect(await barrier({ CRTOOLS_SCRIPT_ACTION: 'pre-dump', STINT_ACT_AS: 'dump:0:0' })).toBe(0)
     expect(await barrier({ CRTOOLS_SCRIPT_ACTION: 'post-dump', STINT_BARRIER_ACTION: 'post-restore' })).toBe(0)
     expect(heard).toEqual([])
     expect(await barrier({ CRTOOLS_SCRIPT_ACTION: 'post-restore', STINT_BARRIER_ACTION: 'post-restore' })).toBe(1)
     expect(heard).toEqual(['post-restore\n'])
+  })
+
+  test.each([undefined, 'dump:4242:4242'])('refuses a CRIU that is not the user to the file system, before anything is touched: %s', async (identity) => {
+    await listen((client) => client.end('commit\n'))
+    expect(await barrier({ CRTOOLS_SCRIPT_ACTION: 'pre-dump', ...(identity === undefined ? {} : { STINT_ACT_AS: identity }) })).toBe(1)
+    expect(heard).toEqual([])
   })
 
   test('told nothing, aborts', async () => {

@@ -150,6 +150,28 @@ void identity_leave(enum identity identity)
     errno = error;
 }
 
+/*
+ * CRIU takes other ids for a moment (those of who gets a descriptor's signals), and the kernel lets the file system ids follow the
+ * effective ones: afterwards they are the user's again.
+ */
+static int keep_file_system(long result)
+{
+    int error = errno;
+    require(!set || set_file_system(uid, gid));
+    errno = error;
+    return (int)result;
+}
+
+int setresuid(uid_t real, uid_t effective_id, uid_t saved)
+{
+    return keep_file_system(syscall(SYS_setresuid, real, effective_id, saved));
+}
+
+int setresgid(gid_t real, gid_t effective_id, gid_t saved)
+{
+    return keep_file_system(syscall(SYS_setresgid, real, effective_id, saved));
+}
+
 bool identity_before_exec(void)
 {
     return !set || (syscall(SYS_setresgid, 0, 0, 0) == 0 && syscall(SYS_setresuid, 0, 0, 0) == 0);
