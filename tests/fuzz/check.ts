@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import type { Target } from './targets.ts'
 
-/** No parser may take longer for an input, milliseconds of processor time. What takes longer is tried again: memory may have been collected. */
-const limitMs = 50
+/** No parser may take longer for an input, milliseconds of processor time; the longest of the generated inputs take a fifth of it on a slow machine. What takes longer is tried again: memory may have been collected. */
+const limitMs = 250
 const tries = 4
 
 class TooSlow extends Error {}
