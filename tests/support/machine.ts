@@ -16,9 +16,9 @@ export async function cgroupsOf(user: string): Promise<string[]> {
   return (await on('ctl', `for pid in $(pgrep -u ${user}); do cat /proc/$pid/cgroup; done 2>/dev/null | sort -u`)).split('\n').filter((line) => line !== '').map((line) => `/sys/fs/cgroup${line.replace(/^0::/, '')}`)
 }
 
-/** Waits until the daemon's cgroup has the daemon alone: programs that it runs come and go, nothing of a job may stay. */
+/** Waits until the daemon's cgroup has the daemon and its helpers alone: programs that it runs come and go, nothing of a job may stay. */
 export async function untilDaemonAlone(): Promise<void> {
-  await until("the daemon's cgroup has the daemon alone", 15, async () => (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do readlink /proc/$pid/exe; done || true`)) === '/opt/stint/node_modules/node/bin/node')
+  await until("the daemon's cgroup has the daemon alone", 15, async () => (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do readlink /proc/$pid/exe; done | sort -u || true`)) === '/opt/stint/node_modules/node/bin/node')
 }
 
 /** A figure of memory.stat, bytes. */
