@@ -65,7 +65,7 @@ describe('the audit record', () => {
     const [image] = JSON.parse(await on(node, `stint images ${job} --json`)) as [{ directory: string }]
     expect((await on(node, `sha256sum ${image.directory}/manifest.json`)).split(' ')[0]).toBe(rows[0]?.['image'])
     expect(JSON.parse(await on(node, `stint audit --job ${job} --json`, { user: 'bob' }))).toEqual([])
-    expect(JSON.parse(await on(node, `stint audit --user bob --since 1h --json`))).toEqual([])
+    expect(JSON.parse(await on(node, `stint audit --user bob --job ${job} --since 1h --json`))).toEqual([])
     expect(await on(node, `stint audit --user alice --since 1h`)).toMatch(new RegExp(`uid ${uid} .*save +${job} +alice +1 +done`))
     for (const change of ['UPDATE audit SET uid = 0', 'DELETE FROM audit']) expect((await tryOn(node, `${catalogue} '${change}'`)).stderr).toMatch(/append-only|kept/)
     // Saved, requeued, restored, cancelled: the daemon's own deeds.
