@@ -99,6 +99,13 @@ export class HeldProcess implements Disposable, ProcessPlace {
     return text === undefined ? undefined : parseStat(this.pid, text)
   }
 
+  /** What the expression's group matches in /proc/PID/status; undefined once it was reaped. */
+  #statusNumber(expression: RegExp): number | undefined {
+    const text = unlessGone(() => readFileSync(`${this.proc}/status`, 'utf8'))
+    const found = expression.exec(text ?? '')?.[1]
+    return found === undefined ? undefined : Number(found)
+  }
+
   /** A zombie is not. */
   get isAlive(): boolean {
     const state = this.stat()?.state
@@ -107,16 +114,12 @@ export class HeldProcess implements Disposable, ProcessPlace {
 
   /** Its effective user id; undefined once it was reaped. */
   get uid(): number | undefined {
-    const text = unlessGone(() => readFileSync(`${this.proc}/status`, 'utf8'))
-    const uid = /^Uid:\s+\d+\s+(\d+)/m.exec(text ?? '')?.[1]
-    return uid === undefined ? undefined : Number(uid)
+    return this.#statusNumber(/^Uid:\s+\d+\s+(\d+)/m)
   }
 
   /** Its PID as its own PID namespace counts; undefined once it was reaped. */
   get innerPid(): number | undefined {
-    const text = unlessGone(() => readFileSync(`${this.proc}/status`, 'utf8'))
-    const pid = /^NSpid:.*\s(\d+)$/m.exec(text ?? '')?.[1]
-    return pid === undefined ? undefined : Number(pid)
+    return this.#statusNumber(/^NSpid:.*\s(\d+)$/m)
   }
 
   /** A namespace's identity, such as `pid:[4026531836]`; undefined when it has ended. As long as this is held, no other namespace has the number. */

@@ -1,4 +1,5 @@
 import { fork, type ChildProcess } from 'node:child_process'
+import { Places } from '../core/budgets.ts'
 import { StintError, asStintError, isErrorCode } from '../core/errors.ts'
 
 export interface HelperPoolOptions {
@@ -61,7 +62,7 @@ export class HelperPool implements Disposable {
   readonly #helpers = new Set<Helper>()
   readonly #queue: Waiting[] = []
   /** Helpers that were killed and have not ended, by the user whose work they did. */
-  readonly #stuck = new Map<number, number>()
+  readonly #stuck = new Places(Infinity)
   #disposed = false
 
   constructor(options: HelperPoolOptions) {
@@ -80,7 +81,7 @@ export class HelperPool implements Disposable {
 
   /** @throws StintError as the helper does; E_COMMAND_FAILED with `details.helperLost` when it was ended by its limit (`time`) or by itself (`end`) */
   async run(work: HelperWork): Promise<unknown> {
-    if ((this.#stuck.get(work.uid) ?? 0) > 0) throw lost('time', "an earlier piece of work for the same user hangs in the kernel")
+    if (this.#stuck.taken(work.uid) > 0) throw lost('time', "an earlier piece of work for the same user hangs in the kernel")
     return new Promise((resolve, reject) => {
       this.#queue.push({ ...work, resolve, reject })
       this.#dispatch()
@@ -145,12 +146,8 @@ export class HelperPool implements Disposable {
 
   /** Its time is over. Whoever hangs in the kernel ends later; until then its user gets no other helper. */
   #end(helper: Helper, task: Waiting): void {
-    this.#stuck.set(task.uid, (this.#stuck.get(task.uid) ?? 0) + 1)
-    helper.child.once('exit', () => {
-      const left = (this.#stuck.get(task.uid) ?? 1) - 1
-      if (left === 0) this.#stuck.delete(task.uid)
-      else this.#stuck.set(task.uid, left)
-    })
+    const place = this.#stuck.take(task.uid)
+    helper.child.once('exit', () => { place?.[Symbol.dispose]() })
     this.#drop(helper)
     task.reject(lost('time', `it took more than ${task.seconds} s`))
     this.#dispatch()
