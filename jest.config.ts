@@ -10,7 +10,7 @@ const common = {
 
 const withCluster = {
   ...common,
-  setupFilesAfterEnv: ['<rootDir>/tests/support/cluster-of-worker.ts'],
+  setupFilesAfterEnv: ['<rootDir>/tests/support/empty-queue.ts'],
   globalSetup: '<rootDir>/tests/support/cluster-up.ts',
   globalTeardown: '<rootDir>/tests/support/cluster-down.ts',
 } satisfies Config
@@ -29,7 +29,7 @@ const suites = {
   vm: [{ ...withCluster, displayName: 'vm', testMatch: ['<rootDir>/tests/vm/**/*.test.ts'] }],
 } satisfies Record<string, Config['projects']>
 
-/** Each worker of jest has a virtual cluster of its own, on which it runs one file after another. */
+/** The tests that have a cluster share it, so whatever runs them passes --runInBand: see the scripts in package.json. */
 const config: Config = {
   // Starting Node.js takes a second or more where the machine has other work.
   testTimeout: 30_000,

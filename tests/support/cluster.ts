@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs'
 import { execa } from 'execa'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -9,20 +8,6 @@ const isEmulated = process.env['STINT_TEST_MACHINE'] === 'vm'
 export const clusterCommand = join(import.meta.dirname, '..', ...(isEmulated ? ['vm', 'vm'] : ['cluster', 'cluster']))
 /** Software emulation is slow, and slower when the machine below has other work: no test may fail for that. */
 const patience = isEmulated ? 4 : 1
-
-/** Each worker of jest has a cluster of its own. */
-export function clusterOfWorker(worker: number): string {
-  const name = process.env['STINT_CLUSTER'] ?? 'stint'
-  return worker === 1 ? name : `${name}-${worker}`
-}
-const worker = Number(process.env['JEST_WORKER_ID'] ?? 1)
-if (worker > 1) process.env['STINT_CLUSTER'] = clusterOfWorker(worker)
-
-/** Whether a cluster was brought up, by default this worker's. */
-export function clusterIsUp(name = clusterOfWorker(1)): boolean {
-  return existsSync(join(isEmulated ? '/var/lib/stint-vm' : '/var/lib/stint-cluster', name))
-}
-
 /** Fixtures as every node sees them. */
 export const fixtures = '/opt/stint/tests/fixtures'
 
