@@ -16,6 +16,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
@@ -317,6 +318,46 @@ int unlinkat(int directory, const char *path, int flags)
     if (as_root)
         identity_enter(ROOT);
     int result = (int)syscall(SYS_unlinkat, directory, path, flags);
+    if (as_root)
+        identity_leave(ROOT);
+    return result;
+}
+
+/*
+ * Where the kernel has AppArmor, every dump makes a directory for policies in its working directory and removes it again; CRIU fills it
+ * only for profiles in a namespace of their own. In a relative name of one component there is no link to follow.
+ */
+char *mkdtemp(char *template)
+{
+    static char *(*real)(char *);
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "mkdtemp");
+    if (real == NULL) {
+        errno = ENOSYS;
+        return NULL;
+    }
+    bool as_root = is_own(AT_FDCWD, template);
+    if (as_root)
+        identity_enter(ROOT);
+    char *made = real(template);
+    if (as_root)
+        identity_leave(ROOT);
+    return made;
+}
+
+int nftw64(const char *path, int (*visit)(const char *, const struct stat64 *, int, struct FTW *), int descriptors, int flags)
+{
+    static int (*real)(const char *, int (*)(const char *, const struct stat64 *, int, struct FTW *), int, int);
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "nftw64");
+    if (real == NULL) {
+        errno = ENOSYS;
+        return -1;
+    }
+    bool as_root = is_own(AT_FDCWD, path);
+    if (as_root)
+        identity_enter(ROOT);
+    int result = real(path, visit, descriptors, flags);
     if (as_root)
         identity_leave(ROOT);
     return result;
