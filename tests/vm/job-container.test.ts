@@ -41,6 +41,6 @@ cat /tmp/file /dev/shm/file; wc -l </proc/self/fd/5
     expect(count).toBeGreaterThan(3)
     expect(lines).toEqual([source(first), '3', ...Array.from({ length: count }, (_, i) => String(i + 1)), source(second), 'in tmp', 'in shm', String(count)])
     await until('nothing is left', 30, async () => (await leftovers('ctl', job)) === '')
-    expect(await on('ctl', `find /var/lib/slurm-tmp -name '*${job}*'`)).toBe('')
+    expect(await on('ctl', `find /var/lib/slurm-tmp -mindepth 2 -name '*${job}*'`)).toBe('')
   }, 24 * minute)
 })
