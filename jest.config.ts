@@ -16,10 +16,12 @@ const withCluster = {
 } satisfies Config
 
 const suites = {
-  /** `npm test`. */
+  /** `npm test` and `.ci/run`. */
   short: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
-    { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/**/*.test.ts'] },
+    { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/*.test.ts'] },
+    /** Attacks. `.ci/run` runs them, `npm test` does not. */
+    { ...withCluster, displayName: 'security', testMatch: ['<rootDir>/tests/cluster/security/*.test.ts'] },
     /** Nothing else may run meanwhile. */
     { ...withCluster, displayName: 'performance', testMatch: ['<rootDir>/tests/performance/**/*.test.ts'] },
   ],

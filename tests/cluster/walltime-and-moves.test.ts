@@ -19,21 +19,18 @@ const sharedCores = { OMPI_MCA_mpi_yield_when_idle: 1 }
 const test = testOnLanes(['one', 'two', 'three'])
 
 test('a script that counts crosses three stints on three nodes under one job id, prints every number once, to its output and through tee, runs its trap, and ends with its own exit code', async () => {
-  /** Half-second steps: more than two minutes of work in one-minute allocations. */
-  const count = 230
+  /** Half-second steps: longer than a one-minute allocation. */
+  const count = 150
   const directory = await workDirectory()
   const job = await submit({ directory, options: '--stint --time=1', script: 'count.sh', environment: { COUNT: count } })
-  const nodes: string[] = []
-  for (let restarts = 0; restarts < 3; restarts++) {
-    nodes.push(await untilRunning(job, restarts, 150))
-    await on('ctl', `scontrol update jobid=${job} excnodelist=${nodes.join(',')}`).catch(() => undefined)
-    if (restarts < 2) {
-      await until(`stint ${restarts + 1} has ended`, 120, async () => (await showJob(job)).get('JobState') === 'PENDING')
-      await on('ctl', `scontrol update jobid=${job} excnodelist=${nodes.join(',')}`)
-    }
-  }
+  const first = await untilRunning(job)
+  await until('its walltime has ended the first stint', 120, async () => (await showJob(job)).get('JobState') === 'PENDING')
+  await on('ctl', `scontrol update jobid=${job} excnodelist=${first}`)
+  const second = await untilRunning(job, 1, 150)
+  await untilState(second, job, 'running')
+  const [third = ''] = await move(job, second, 2, [first, second])
   const fields = await untilEnded(job, 120)
-  expect(new Set(nodes).size).toBe(3)
+  expect(new Set([first, second, third]).size).toBe(3)
   expect(['Restarts', 'JobState', 'ExitCode'].map((name) => fields.get(name))).toEqual(['2', 'FAILED', '7:0'])
   expect(await printed(directory)).toBe(`${numbers(count)}\ntrap ran`)
   expect(await printed(directory, 'count.txt')).toBe(numbers(count))

@@ -178,17 +178,26 @@ export interface RunJson {
   events: { at: number; kind: string; detail: Record<string, unknown> }[]
 }
 
-/** What `stint status JOB --json` does, without Node.js: tests that wait for something ask often, and must leave the machine to the jobs. */
+/** What the command line does, without Node.js: tests ask often, and must leave the machine to the jobs. Prints the status, then the body. */
 const askDaemon = String.raw`perl -MSocket -e '
+  my ($method, $path, $body) = (@ARGV, "");
   my $daemon; socket($daemon, AF_UNIX, SOCK_STREAM, 0) && connect($daemon, pack_sockaddr_un("/run/stint/stintd.sock")) or exit 1;
-  syswrite $daemon, "GET /v1/runs/$ARGV[0] HTTP/1.0\r\nHost: stint\r\n\r\n";
-  local $/; my ($head, $body) = split /\r\n\r\n/, <$daemon>, 2;
-  $head =~ m{^HTTP/1.1 200 } or exit 1; print $body'`
+  my $type = $body eq "" ? "" : "Content-Type: application/json\r\nContent-Length: " . length($body) . "\r\n";
+  syswrite $daemon, "$method $path HTTP/1.0\r\nHost: stint\r\n$type\r\n$body";
+  local $/; my ($head, $answer) = split /\r\n\r\n/, <$daemon>, 2;
+  $head =~ m{^HTTP/1.1 (\d+) } or exit 1; print "$1\n$answer"'`
 
-/** What `stint status JOB --json` prints on a node; undefined when it knows no such run. */
+/** Asks the daemon of a node for something of its REST API. @throws Error where it does not answer */
+export async function ask(node: string, method: 'GET' | 'POST', path: string, body?: unknown): Promise<{ status: number; body: string }> {
+  const answer = await on(node, `${askDaemon} ${method} ${path} ${body === undefined ? '' : `'${JSON.stringify(body)}'`}`)
+  const end = answer.indexOf('\n')
+  return { status: Number(answer.slice(0, end)), body: answer.slice(end + 1) }
+}
+
+/** What `stint status JOB --json` prints on a node; undefined when it knows no such run, or is not there. */
 export async function status(node: string, job: number): Promise<RunJson | undefined> {
-  const { exitCode, stdout } = await tryOn(node, `${askDaemon} ${job}`)
-  return exitCode === 0 ? (JSON.parse(stdout) as RunJson) : undefined
+  const answer = await ask(node, 'GET', `/v1/runs/${job}`).catch(() => undefined)
+  return answer?.status === 200 ? (JSON.parse(answer.body) as RunJson) : undefined
 }
 
 /** Waits until the payload runs in its sandbox on a node (after a restore: until it goes on). */

@@ -1,7 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from '@jest/globals'
-import { on, printed, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from './cluster.ts'
+import { ask, on, printed, showJob, status, submit, tryOn, until, untilEnded, untilPrinted, untilRunning, untilState, workDirectory } from './cluster.ts'
 
 /** What a job of tests/fixtures/moves expects of a save and a move, by the lines at its head (tests/fixtures/moves/README.md). */
 export interface MoveCase {
@@ -56,16 +56,19 @@ async function start(found: MoveCase): Promise<Playing> {
   return { job, node, directory }
 }
 
+async function save(job: number, node: string, keepRunning: boolean): ReturnType<typeof ask> {
+  return ask(node, 'POST', `/v1/runs/${job}/checkpoints`, { keepRunning })
+}
+
 async function expectRefusal(found: MoveCase, { job, node, directory }: Playing): Promise<void> {
   // What comes and goes is looked at again, as the daemon does.
   const blocker = await until(`${found.name} is refused by ${found.refused}`, 20, async () => {
-    const checked = await tryOn(node, `stint check ${job} --json`)
-    return (JSON.parse(checked.stdout) as { obstacles: { kind: string; message: string; remedy: string }[] }).obstacles.find(({ kind }) => kind === found.refused)
+    const checked = await ask(node, 'GET', `/v1/runs/${job}/check`)
+    return (JSON.parse(checked.body) as { obstacles: { kind: string; message: string; remedy: string }[] }).obstacles.find(({ kind }) => kind === found.refused)
   })
   expect(blocker.message).toMatch(/\S/)
   expect(blocker.remedy).toMatch(/\S/)
-  const refused = await tryOn(node, `stint checkpoint ${job}`)
-  expect(refused.stderr).toMatch(/E_PREFLIGHT/)
+  expect((await save(job, node, false)).body).toMatch(/E_PREFLIGHT/)
   // The owner is told what stands in two looks.
   for (const pattern of found.told) await untilPrinted(directory, pattern, 40, 'err.txt')
   // STOPPED: the owner has stopped the batch step.
@@ -73,9 +76,9 @@ async function expectRefusal(found: MoveCase, { job, node, directory }: Playing)
 }
 
 async function expectMove(found: MoveCase, { job, node, directory }: Playing): Promise<void> {
-  expect(await tryOn(node, `stint checkpoint --keep-running ${job}`)).toMatchObject({ exitCode: 0 })
+  expect(await save(job, node, true)).toMatchObject({ status: 201 })
   if (found.keepOnly) return
-  expect(await tryOn(node, `stint checkpoint ${job}`)).toMatchObject({ exitCode: 0 })
+  expect(await save(job, node, false)).toMatchObject({ status: 201 })
   await until(`job ${job} is requeued`, 30, async () => (await showJob(job)).get('JobState') === 'PENDING')
   await on('ctl', `scontrol update jobid=${job} excnodelist=${node}`)
   for (const command of found.during) await on('ctl', `cd ${directory} && ${command}`, { user: 'alice' })
