@@ -135,14 +135,15 @@ describe('before the sandbox stands', () => {
     expect(await ended(job, directory)).toMatchObject({ exitCode: '9:0', out: [] })
   }, minute)
 
-  test('a job that has a checkpoint is not started afresh: it is held after 30 s', async (node) => {
+  test('a job that has a checkpoint is not started afresh: it is held after 30 s; of an array only this task, though its last one has the array\'s id', async (node) => {
     const directory = await workDirectory()
-    const job = await submit({ directory, options: `--stint --time=5 --hold --nodelist=${node}`, script: script() })
+    const job = await submit({ directory, options: `--stint --time=5 --hold --array=0-1 --output=out-%a.txt --error=err-%a.txt --nodelist=${node}`, script: script(untilTold) })
     await on('ctl', `mkdir /shared/stint/${job} && scontrol release ${job}`)
     try {
-      await until('the job is held', 60, async () => (await on('ctl', `squeue -h -j ${job} -o %r`)).search(/held/i) >= 0)
-      expect(await printed(directory)).toBe('')
-      expect(await printed(directory, 'err.txt')).toMatch(/the job is held: continue it with scontrol release/)
+      await until('the job is held', 60, async () => (await on('ctl', `squeue -h -r -j ${job} -o '%K %r'`)).search(/^1 .*held/im) >= 0)
+      expect(await on('ctl', `squeue -h -r -j ${job} -o '%K %t' | sort`)).toBe('0 R\n1 PD')
+      expect(await printed(directory, 'out-1.txt')).toBe('')
+      expect(await printed(directory, 'err-1.txt')).toMatch(/the job is held: continue it with scontrol release/)
     } finally {
       await on('ctl', `scancel ${job}; rmdir /shared/stint/${job}`)
     }

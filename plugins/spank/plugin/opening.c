@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "opening.h"
 
+#include <slurm/slurm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,15 @@ static void take_arguments(struct opening *opening, int argc, char **argv)
     opening->wait_seconds = atoi(wait) > 0 ? atoi(wait) : 5;
 }
 
+static void take_name(spank_t spank, struct opening *opening)
+{
+    uint32_t array = 0, task = NO_VAL;
+    if (spank_get_item(spank, S_JOB_ARRAY_ID, &array) == ESPANK_SUCCESS && spank_get_item(spank, S_JOB_ARRAY_TASK_ID, &task) == ESPANK_SUCCESS && array != 0 && task != NO_VAL)
+        snprintf(opening->name, sizeof opening->name, "%u_%u", array, task);
+    else
+        snprintf(opening->name, sizeof opening->name, "%u", opening->job);
+}
+
 bool opening_fill(spank_t spank, struct opening *opening, int member, const char *options, int argc, char **argv)
 {
     char **job_argv = NULL;
@@ -57,6 +67,7 @@ bool opening_fill(spank_t spank, struct opening *opening, int member, const char
     if (spank_get_item(spank, S_JOB_ID, &opening->job) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_STEPID, &opening->step) != ESPANK_SUCCESS ||
         spank_get_item(spank, S_JOB_UID, &opening->uid) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_GID, &opening->gid) != ESPANK_SUCCESS)
         return false;
+    take_name(spank, opening);
     /* The first word of a batch step is the path slurmd wrote the script to. */
     if (member == 0 && spank_get_item(spank, S_JOB_ARGV, &job_argc, &job_argv) == ESPANK_SUCCESS && job_argc > 0 && job_argv[0][0] == '/' &&
         strlen(job_argv[0]) < sizeof opening->script)

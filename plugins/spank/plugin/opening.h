@@ -13,6 +13,7 @@
 
 struct opening {
     uint32_t job, step;
+    char name[32]; /* of the job for scontrol: the id of an array's last task is the whole array's */
     int member; /* 0: the batch task */
     uid_t uid;
     gid_t gid;
