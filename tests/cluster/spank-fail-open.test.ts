@@ -146,6 +146,7 @@ describe('before the sandbox stands', () => {
       expect(await printed(directory, 'err-1.txt')).toMatch(/the job is held: continue it with scontrol release/)
     } finally {
       await on('ctl', `scancel ${job}; rmdir /shared/stint/${job}`)
+      await until('the array has ended', 30, async () => (await on('ctl', `squeue -h -j ${job} 2>/dev/null || true`)) === '')
     }
   }, 2 * minute)
 })

@@ -64,9 +64,10 @@ static void await_byte_of_slurmstepd(void)
 
 static bool add_common_words(char *line, const struct opening *opening)
 {
-    return line_add_number(line, LINE_MAX_BYTES, "job", opening->job) && line_add(line, LINE_MAX_BYTES, "name", opening->name) && line_add_number(line, LINE_MAX_BYTES, "uid", opening->uid) &&
+    return line_add_number(line, LINE_MAX_BYTES, "job", opening->job) && line_add_number(line, LINE_MAX_BYTES, "uid", opening->uid) &&
            line_add_number(line, LINE_MAX_BYTES, "nodes", opening->nodes) &&
            line_add(line, LINE_MAX_BYTES, "socket", opening->socket_path) && line_add(line, LINE_MAX_BYTES, "scontrol", opening->scontrol) &&
+           line_add(line, LINE_MAX_BYTES, "name", opening->name) &&
            (opening->member == 0 || opening_add_place(opening, line));
 }
 
