@@ -15,7 +15,7 @@ import { Catalogue } from './catalogue/catalogue.ts'
 import { PeerDaemons } from './cluster/peer-daemons.ts'
 import { Peers, peerSettings } from './cluster/peers.ts'
 import { Budgets } from './core/budgets.ts'
-import type { Config } from './core/config.ts'
+import { cataloguePath, type Config } from './core/config.ts'
 import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
 import { servePeerApi } from './http/peer-api.ts'
 import { serveRestApi } from './http/rest-api.ts'
@@ -75,7 +75,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   await using stack = new AsyncDisposableStack()
   if (!withoutCoreDumps()) log.warn('core files cannot be switched off')
   mkdirSync(join(config.paths.run_dir, 'sandboxes'), { recursive: true, mode: 0o755 })
-  const catalogue = stack.use(new Catalogue(join(config.paths.state_dir, 'catalogue.sqlite'), join(import.meta.dirname, '..', 'migrations'), config.limits.events_per_run))
+  const catalogue = stack.use(new Catalogue(cataloguePath(config), join(import.meta.dirname, '..', 'migrations'), config.limits.events_per_run))
   const commands = new CommandRunner(log)
   const { programs } = config
   const cpu = new CpuRecord(commands, programs.criu, join(config.paths.state_dir, 'cpu'))

@@ -24,18 +24,22 @@ async function answerOf(...args: Parameters<typeof answer>): ReturnType<typeof a
   }
 }
 
-async function answer(socketPath: string, method: 'GET' | 'POST', path: string, text: string | undefined): Promise<{ status: number; body: string }> {
+async function answer(socketPath: string, method: 'GET' | 'POST', path: string, text: string | undefined, signal: AbortSignal | undefined): Promise<{ status: number; body: string }> {
   const headers = text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }
-  const outgoing = request({ socketPath, method, path, headers, agent: false })
+  const outgoing = request({ socketPath, method, path, headers, agent: false, ...(signal === undefined ? {} : { signal }) })
   const response = once(outgoing, 'response') as Promise<[IncomingMessage]>
   outgoing.end(text)
   const [incoming] = await response
   return { status: incoming.statusCode ?? 0, body: await readText(incoming) }
 }
 
-/** Calls the local daemon. @throws StintError the daemon's own, or E_DAEMON_ABSENT */
-export async function call<T>(socketPath: string, method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> {
-  const { status, body: text } = await answerOf(socketPath, method, path, body === undefined ? undefined : JSON.stringify(body)).catch((cause: unknown) => {
+/**
+ * Calls the local daemon.
+ * @param signal gives up waiting for it
+ * @throws StintError the daemon's own, or E_DAEMON_ABSENT
+ */
+export async function call<T>(socketPath: string, method: 'GET' | 'POST', path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+  const { status, body: text } = await answerOf(socketPath, method, path, body === undefined ? undefined : JSON.stringify(body), signal).catch((cause: unknown) => {
     throw absentCodes.has(systemCode(cause) ?? '') ? new StintError('E_DAEMON_ABSENT', `stintd does not answer at ${socketPath}`, { cause }) : cause
   })
   return readAnswer('the daemon', status, text) as T

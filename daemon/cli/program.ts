@@ -5,6 +5,7 @@ import { auditCommand } from './audit.ts'
 import { checkCommand } from './check.ts'
 import { checkpointCommand } from './checkpoint.ts'
 import { configCommand } from './config.ts'
+import { debugCommand } from './debug.ts'
 import { doctorCommand } from './doctor.ts'
 import { drainCommand } from './drain.ts'
 import { imagesCommand } from './images.ts'
@@ -28,7 +29,7 @@ export function makeProgram(): Command {
     .option('--json', 'machine-readable output', false)
     .option('--socket <path>', "the daemon's socket", settings.paths.socket.default)
     .configureOutput({ outputError: (text, write) => { write(`stint: E_BAD_REQUEST: ${shownLines(text.replace(/^error: /, ''))}`) } })
-  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, drainCommand, auditCommand, doctorCommand, keyCommand, configCommand]) add(program)
+  for (const add of [statusCommand, checkpointCommand, imagesCommand, reclaimCommand, checkCommand, drainCommand, auditCommand, doctorCommand, debugCommand, keyCommand, configCommand]) add(program)
   finish(program)
   return program
 }

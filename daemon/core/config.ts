@@ -249,3 +249,8 @@ export function printConfig(config: Config): string {
 export function sampleConfig(): string {
   return lines(resolveConfig({}), (key, value) => `#${key} = ${value}`)
 }
+
+/** Where stintd keeps its catalogue. */
+export function cataloguePath({ paths }: Config): string {
+  return `${paths.state_dir}/catalogue.sqlite`
+}
