@@ -36,6 +36,8 @@ export interface HeldFile {
   /** With its type. */
   readonly mode: number
   readonly kind: FileKind
+  /** Its name is gone: CRIU may have copied it. */
+  readonly deleted: boolean
   /** As the payload sees it, for people; encoded, since users name files. */
   readonly path: string
 }
@@ -62,7 +64,7 @@ function readFile(words: readonly string[], mounts: ReadonlyMap<string, string>)
   const [pid, slot = '', device = '', inode = '', uid, gid, mode = '', links, mount = '', path = '?'] = words
   const point = mounts.get(mount)
   const kind = point === undefined ? 'kernel' : links === '0' || ownMounts.has(point) ? 'own' : 'named'
-  return { pid: Number(pid), slot, device, inode, uid: Number(uid), gid: Number(gid), mode: parseInt(mode, 8), kind, path }
+  return { pid: Number(pid), slot, device, inode, uid: Number(uid), gid: Number(gid), mode: parseInt(mode, 8), kind, deleted: links === '0' || path.endsWith('%20(deleted)'), path }
 }
 
 /** @param text what `stint-init ledger identities` printed; undefined where it is cut off or is none */
@@ -179,13 +181,18 @@ function mappedAt(ranges: readonly Range[], address: bigint): HeldFile | undefin
   return range !== undefined && range.start <= address ? range.file : undefined
 }
 
-function fileDifferences(was: Identities, is: Identities): string[] {
+/** What nobody has a name for any more and CRIU copies is the user's afterwards: it may have been another's. */
+function isUsersCopy(before: HeldFile, now: HeldFile, user: number): boolean {
+  return before.deleted && now.uid === user
+}
+
+function fileDifferences(was: Identities, is: Identities, user: number): string[] {
   const [slots, mapped] = [new Map(was.files.map((file) => [`${file.pid} ${file.slot}`, file])), rangesOf(was.files)]
   return is.files.flatMap((now) => {
     const start = /^map:([0-9a-f]+)-/.exec(now.slot)?.[1]
     const before = start === undefined ? slots.get(`${now.pid} ${now.slot}`) : mappedAt(mapped.get(now.pid) ?? [], BigInt(`0x${start}`))
     if (before === undefined) return [`${slotName(now)} was not there at the freeze`]
-    return fileKinds[before.kind].filter(({ of }) => of(before) !== of(now)).slice(0, 1).map(({ says }) => `${slotName(before)} ${says}`)
+    return fileKinds[before.kind].filter((check) => check.of(before) !== check.of(now) && !(check === owner && isUsersCopy(before, now, user))).slice(0, 1).map(({ says }) => `${slotName(before)} ${says}`)
   })
 }
 
@@ -193,8 +200,8 @@ function keyOf({ pid, tid }: { readonly pid: number; readonly tid: number }): st
   return `${pid} ${tid}`
 }
 
-/** What came back otherwise than it was, in words for people. Empty when all is as it was. @param is read on the node of the restore */
-export function changedIdentities(was: Identities, is: Identities): string[] {
+/** What came back otherwise than it was, in words for people. Empty when all is as it was. @param is read on the node of the restore @param user the job's */
+export function changedIdentities(was: Identities, is: Identities, user: number): string[] {
   const restored = new Map(is.threads.map((thread) => [keyOf(thread), thread]))
   const recorded = new Set(was.threads.map(keyOf))
   return [
@@ -203,7 +210,7 @@ export function changedIdentities(was: Identities, is: Identities): string[] {
       return now === undefined ? [`thread ${thread.tid} of PID ${thread.pid} is missing`] : threadDifferences(thread, now.values, is.nodeBounding, 'now')
     }),
     ...is.threads.filter((thread) => !recorded.has(keyOf(thread))).map(({ pid, tid }) => `thread ${tid} of PID ${pid} was not there at the freeze`),
-    ...fileDifferences(was, is),
+    ...fileDifferences(was, is, user),
   ]
 }
 

@@ -8,7 +8,7 @@ export type BlockerKind =
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'script-limit' | 'lease'
-    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'landlock' | 'no-requeue' | 'not-running' | 'overlong-path' | 'too-many'
+    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'landlock' | 'no-requeue' | 'not-running' | 'overlong-path' | 'too-many' | 'removed-name' | 'unreadable-file' | 'socket-name'
     | BlockerKind
   readonly message: string
   readonly remedy: string

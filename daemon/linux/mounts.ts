@@ -10,6 +10,8 @@ export interface Mount {
   readonly root: string
   readonly mountPoint: string
   readonly type: string
+  /** Of this mount, such as `noexec`. */
+  readonly options: readonly string[]
 }
 
 /** Mount points escape blanks and backslashes as octal (proc(5)). */
@@ -21,10 +23,10 @@ export function parseMounts(mountinfo: string): Mount[] {
   return mountinfo.split('\n').flatMap((line) => {
     const [before, after] = line.split(' - ')
     const fields = before?.split(' ') ?? []
-    const [id, , device, root, mountPoint] = fields
+    const [id, , device, root, mountPoint, options = ''] = fields
     const type = after?.split(' ')[0]
     if (device === undefined || root === undefined || mountPoint === undefined || type === undefined) return []
-    return [{ id: Number(id), device, root: unescapeOctal(root), mountPoint: unescapeOctal(mountPoint), type }]
+    return [{ id: Number(id), device, root: unescapeOctal(root), mountPoint: unescapeOctal(mountPoint), type, options: options.split(',') }]
   })
 }
 

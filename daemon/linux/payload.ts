@@ -27,6 +27,11 @@ export interface OpenFile {
   readonly leased: boolean
   readonly kind: 'file' | 'directory' | 'fifo' | 'character-device' | 'block-device' | 'other'
   readonly uid: number
+  readonly gid: number
+  /** With its type. */
+  readonly mode: number
+  /** Names that the file has; undefined when unknown. */
+  readonly links: number | undefined
   readonly bytes: number
   /** What it occupies: less than `bytes` with holes. */
   readonly occupiedBytes: number
@@ -95,6 +100,9 @@ function openFile(pid: number, link: string, at: string, fd: number | undefined,
     writable: (flags & 0o3) !== 0,
     kind: kindOf(stat.mode),
     uid: stat.uid,
+    gid: stat.gid,
+    mode: stat.mode,
+    links: stat.nlink,
     bytes: stat.size,
   }
 }
@@ -214,7 +222,7 @@ function filesOf(pid: number, proc: string, budget: LookBudget): FilesOfProcess 
     const found = deleted ? undefined : unlessOverlong(() => mappedStat(`${base}/root`, named), () => { overlong.push('a mapped file') })
     const stat = deleted ? deletedStat(base, line) : found?.stat
     files.push({
-      pid, fd: undefined, path: found?.path ?? named, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: stat === undefined ? 'file' : kindOf(stat.mode), uid: stat?.uid ?? 0, bytes: stat?.size ?? 0, append: false, writable,
+      pid, fd: undefined, path: found?.path ?? named, deleted, mountId: undefined, device: stat?.dev ?? 0, kind: stat === undefined ? 'file' : kindOf(stat.mode), uid: stat?.uid ?? 0, gid: stat?.gid ?? 0, mode: stat?.mode ?? 0, links: stat?.nlink, bytes: stat?.size ?? 0, append: false, writable,
       inode: Number(inode), leased: false, readable: true, occupiedBytes: (stat?.blocks ?? 0) * 512,
     })
   }

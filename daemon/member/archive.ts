@@ -34,7 +34,11 @@ export function asUser(context: Context, sandbox: Sandbox, capability?: string):
  * @throws StintError E_COMMAND_FAILED when the groups cannot be looked up
  */
 export async function asUserOutOfReach(context: Context, sandbox: Sandbox, capability?: string): Promise<string[]> {
-  const groups = await context.users.groupsOf(sandbox.run.user)
+  return withoutRights(context, sandbox, await context.users.groupsOf(sandbox.run.user), capability)
+}
+
+/** The same with groups that are known. */
+export function withoutRights(context: LookContext, sandbox: Looked, groups: readonly number[], capability?: string): string[] {
   const sets = capability === undefined ? ['--inh-caps=-all'] : [`--inh-caps=-all,+${capability}`, `--ambient-caps=-all,+${capability}`]
   const supplementary = groups.length === 0 ? '--clear-groups' : `--groups=${groups.join(',')}`
   return [context.config.programs.setpriv, `--euid=${sandbox.run.uid}`, `--egid=${sandbox.run.gid}`, supplementary, '--securebits=+noroot', ...sets, '--']

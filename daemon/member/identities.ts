@@ -39,7 +39,7 @@ export async function assertSame(context: Context, sandbox: Sandbox, directory: 
   const was = await readRecord(directory)
   const is = parseIdentities(await ledgerHelper(context, sandbox, 'identities', inputFor(sandbox)))
   if (is === undefined) throw new StintError('E_IDENTITY_CHANGED', 'nothing could be learnt of the restored processes')
-  const differences = changedIdentities(was, is)
+  const differences = changedIdentities(was, is, sandbox.run.uid)
   if (differences.length > 0) throw new StintError('E_IDENTITY_CHANGED', `the job was not restored as it was: ${tellDifferences(differences)}`, { details: { differences: differences.length } })
   context.log.info({ job: sandbox.run.job_id, threads: is.threads.length, files: is.files.length, replaced: replacedFiles(was, is) }, 'restored as it was')
 }

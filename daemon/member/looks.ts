@@ -5,6 +5,7 @@ import { plannedCost } from '../core/rollback.ts'
 import { type LookContext, type Looked, rootPid } from '../context.ts'
 import { treeEntries, treeObstacles } from './archive.ts'
 import { lookForBlockers } from './blockers.ts'
+import { deletedNameObstacles } from './deleted-names.ts'
 import { planFor } from './file-rollback.ts'
 import { countObjects, inspect, scriptBytes } from './inspect.ts'
 import { ledgerObstacles } from './ledger.ts'
@@ -19,13 +20,13 @@ const directoriesLookedAt = 2000
 
 async function preflight(context: LookContext, sandbox: Looked, { guardStopped }: LookFacts['preflight']): Promise<LookAnswers['preflight']> {
   const { processes, obstacles, carried, carriedBytes } = inspect(context, sandbox)
-  const [ofTrees, losses, ofLedger, blockers, ghosts, payload] = await Promise.all([
-    treeObstacles(sandbox, directoriesLookedAt), tcpLosses(context, sandbox, processes), ledgerObstacles(context, sandbox, processes), lookForBlockers(context, sandbox, processes, guardStopped),
+  const [ofTrees, losses, ofLedger, blockers, ofNames, ghosts, payload] = await Promise.all([
+    treeObstacles(sandbox, directoriesLookedAt), tcpLosses(context, sandbox, processes), ledgerObstacles(context, sandbox, processes), lookForBlockers(context, sandbox, processes, guardStopped), deletedNameObstacles(context, sandbox, processes),
     ghostBytes(sandbox.pid1, processes), payloadBytes(sandbox.pid1),
   ])
   const { copied, cloned, files } = plannedCost(planFor(context, sandbox, processes, carried))
   return {
-    obstacles: fewOfEachKind([...obstacles, ...blockers, ...ofTrees, ...losses.obstacles, ...ofLedger]), carried, processes: processes.length, cloned,
+    obstacles: fewOfEachKind([...obstacles, ...blockers, ...ofTrees, ...losses.obstacles, ...ofLedger, ...ofNames]), carried, processes: processes.length, cloned,
     bytes: payload + ghosts + scriptBytes(sandbox) + carriedBytes + copied, objects: countObjects(sandbox, processes, files),
     noticing: processes.some((one) => one.watched.length > 0 || one.files.some((file) => file.leased)),
   }

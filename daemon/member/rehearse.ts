@@ -1,3 +1,4 @@
+import { pathsForDeleted } from './deleted-names.ts'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { StintError, asStintError } from '../core/errors.ts'
@@ -56,8 +57,10 @@ async function restoreAndThrowAway(context: Context, sandbox: Sandbox, directory
   await using place = await ThrowAway.make(commands, { nsenter: config.programs.nsenter, unshare: config.programs.unshare, init: join(config.paths.libexec_dir, 'stint-init') }, sandbox.pid1, { ...view, write: [...view.write, workDirectory] })
   await network.imitate(place.pid1, run.address, sandbox.network?.prefix.replace(/.*\//, ''))
   await unpackTree(context, { ...sandbox, pid1: place.pid1 }, directory, [])
+  const groups = payloadGroups(sandbox.pid1, rootPid)
   const running = await engine.startRestore({
-    pid1: place.pid1, uid: run.uid, gid: run.gid, groups: payloadGroups(sandbox.pid1, rootPid), rootPid, directory, workDirectory, cgroups: [], timeoutSeconds: seconds, rehearsal: true,
+    paths: await pathsForDeleted(context, { ...sandbox, pid1: place.pid1 }, directory, groups, false),
+    pid1: place.pid1, uid: run.uid, gid: run.gid, groups, rootPid, directory, workDirectory, cgroups: [], timeoutSeconds: seconds, rehearsal: true,
   })
   const prepared = await running.prepared
   context.fault('rehearsed')

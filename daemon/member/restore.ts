@@ -7,6 +7,7 @@ import type { ProcessStat } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
 import { carryIn } from './archive.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from '../context.ts'
+import { pathsForDeleted } from './deleted-names.ts'
 import { assertNotForged, assertSame } from './identities.ts'
 import { putBackLedger } from './ledger.ts'
 import { assertReadFiles } from './read-files.ts'
@@ -57,6 +58,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     await rollBack(context, sandbox, image)
     await assertReadFiles(context, sandbox, image.directory)
     const running = await context.engine.startRestore({
+      paths: await pathsForDeleted(context, sandbox, image.directory, await groups, true),
       pid1: sandbox.pid1, uid: run.uid, gid: run.gid, groups: await groups, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
       timeoutSeconds: context.config.restore.timeout_seconds,
       cgroups, restored: async () => putBackLedger(context, sandbox, image.directory),

@@ -54,6 +54,8 @@ export interface RestoreRequest extends EngineTarget {
   readonly workDirectory: string
   /** After this the restore is given up; some that cannot succeed hang. */
   readonly timeoutSeconds: number
+  /** Other paths for some deleted names, by their id: latin1, as in DeletedName. */
+  readonly paths?: ReadonlyMap<number, string>
   /** The payload is there, too, and holds its file locks: they are left out. */
   readonly rehearsal?: boolean
   /**
@@ -80,6 +82,18 @@ export interface PreparedRestore {
   abort(): Promise<void>
 }
 
+/** What a payload held without a name: the engine makes one for a moment when it restores. */
+export interface DeletedName {
+  /** In this image. */
+  readonly id: number
+  /** The last name as the payload saw it; its bytes as latin1, as names need not be text. */
+  readonly path: string
+  readonly kind: 'file' | 'directory' | 'socket'
+  /** Of the file; undefined where nothing tells. */
+  readonly uid: number | undefined
+  readonly gid: number | undefined
+}
+
 /** What saves and restores a process tree. */
 export interface Engine {
   readonly name: string
@@ -92,6 +106,8 @@ export interface Engine {
    * opened for the restore. @param paths as the payload sees them @throws Error with the image as it was
    */
   forgetSizes(directory: string, paths: readonly string[]): Promise<void>
+  /** What an image holds without a name. @throws Error for what is no image of this engine */
+  deletedNames(directory: string): Promise<DeletedName[]>
   /** Who an image makes each of its threads. @throws StintError E_IMAGE_DAMAGED */
   identities(directory: string): Promise<ImageIdentity[]>
   /** Whether this node's CPU can go on with an image. @throws StintError E_CPU_UNFIT */

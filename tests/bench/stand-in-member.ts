@@ -29,6 +29,7 @@ function sleepingEngine(seconds: number): Engine {
       return Promise.resolve({ pid: child.pid ?? 0, prepared: once(child, 'exit').then(() => ({ commit: done, abort: done })), stop: () => undefined })
     },
     unmended: async () => Promise.resolve({ loaded: true, missing: [] }),
+    deletedNames: never,
     startRestore: never,
     identities: never,
     forgetSizes: async () => Promise.resolve(),

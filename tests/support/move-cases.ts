@@ -11,6 +11,8 @@ export interface MoveCase {
   /** Kind of the blocker that keeps the job from being saved. */
   readonly refused: string | undefined
   readonly told: readonly RegExp[]
+  /** Commands of root on the job's node, in its directory, before it is saved. */
+  readonly byRoot: readonly string[]
   /** Commands of the owner while the job waits in the queue. */
   readonly during: readonly string[]
   readonly keepOnly: boolean
@@ -29,6 +31,7 @@ function parseCase(name: string, script: string): MoveCase {
     results: headerValues(script, 'RESULT').map((text) => `RESULT ${text}`),
     refused: headerValues(script, 'REFUSED')[0],
     told: headerValues(script, 'TOLD').map((pattern) => new RegExp(pattern)),
+    byRoot: headerValues(script, 'ROOT'),
     during: headerValues(script, 'DURING'),
     keepOnly: headerValues(script, 'KEEPONLY').length > 0,
   }
@@ -53,6 +56,7 @@ async function start(found: MoveCase): Promise<Playing> {
   const node = await untilRunning(job, 0, 120)
   await until(`${found.name} is ready`, 60, async () => (await tryOn(node, `test -e ${directory}/ready`)).exitCode === 0)
   await untilState(node, job, 'running')
+  for (const command of found.byRoot) await on(node, `cd ${directory} && ${command}`)
   return { job, node, directory }
 }
 

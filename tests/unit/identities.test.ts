@@ -44,31 +44,31 @@ function withFile(slot: string, change: (line: string) => string): Identities {
 
 describe('identities after a restore', () => {
   test('that are as they were are no difference', () => {
-    expect(changedIdentities(was, read())).toEqual([])
+    expect(changedIdentities(was, read(), 1001)).toEqual([])
   })
 
   test.each([
     [0, '0,0,0,0'], [0, '1001,1001,1001,0'], [0, '1001,0,1001,1001'], [0, '1001,1001,0,1001'], [1, '0,100,100,100'], [1, '100,100,100,0'], [2, '0,100,2000'], [2, '100'], [2, '-'],
     [3, '0000000000000001'], [4, '0000000000000001'], [5, '0000000000200000'], [7, '0000000000000400'], [8, '0'], [9, '0'], [9, '1'], [10, '0'], [10, '2'],
   ])('tell of word %d that is now %s', (at, word) => {
-    const differences = changedIdentities(was, read({ thread: { [at]: word } }))
+    const differences = changedIdentities(was, read({ thread: { [at]: word } }), 1001)
     expect(differences).toHaveLength(1)
     expect(differences[0]).toMatch(/^thread 1001 of PID 1001: .* now .*, at the freeze /)
   })
 
   test('may have groups in another order, a bounding set as small as the node\'s, and be closed to debuggers', () => {
-    expect(changedIdentities(was, read({ thread: { 2: '2000,100' } }))).toEqual([])
-    expect(changedIdentities(was, read({ node: '000001fffeffffff', thread: { 6: '000001fffeffffff' } }))).toEqual([])
-    expect(changedIdentities(was, read({ node: '000001fffeffffff', thread: { 6: '000001fffcffffff' } }))).toHaveLength(2)
-    for (const set of ['0000000000000000', '-', '0000', '000003ffffffffff']) expect(changedIdentities(was, read({ thread: { 6: set } }))).toHaveLength(2)
-    expect(changedIdentities(was, read({ thread: { 11: 'root' } }))).toEqual([])
-    expect(changedIdentities(read({ thread: { 11: 'root' } }), was)).toHaveLength(1)
+    expect(changedIdentities(was, read({ thread: { 2: '2000,100' } }), 1001)).toEqual([])
+    expect(changedIdentities(was, read({ node: '000001fffeffffff', thread: { 6: '000001fffeffffff' } }), 1001)).toEqual([])
+    expect(changedIdentities(was, read({ node: '000001fffeffffff', thread: { 6: '000001fffcffffff' } }), 1001)).toHaveLength(2)
+    for (const set of ['0000000000000000', '-', '0000', '000003ffffffffff']) expect(changedIdentities(was, read({ thread: { 6: set } }), 1001)).toHaveLength(2)
+    expect(changedIdentities(was, read({ thread: { 11: 'root' } }), 1001)).toEqual([])
+    expect(changedIdentities(read({ thread: { 11: 'root' } }), was, 1001)).toHaveLength(1)
   })
 
   test('tell of threads that are missing and of those that are new', () => {
     const alone = { ...was, threads: was.threads.slice(0, 1) }
-    expect(changedIdentities(was, alone)).toEqual(['thread 1001 of PID 1001 is missing'])
-    expect(changedIdentities(alone, was)).toEqual(['thread 1001 of PID 1001 was not there at the freeze'])
+    expect(changedIdentities(was, alone, 1001)).toEqual(['thread 1001 of PID 1001 is missing'])
+    expect(changedIdentities(alone, was, 1001)).toEqual(['thread 1001 of PID 1001 was not there at the freeze'])
   })
 })
 
@@ -85,7 +85,7 @@ describe('files after a restore', () => {
     ['4', 'same kind', (line: string) => line.replace(' 15 pipe:[99]', ' 30 /shared/fifo')],
     ['map:7f0000000000-7f0000004000', 'another owner', (line: string) => line.replace(' 0 0 100755', ' 1001 100 100755')],
   ])('%s: has %s', (slot, says, change) => {
-    const differences = changedIdentities(was, withFile(slot, change))
+    const differences = changedIdentities(was, withFile(slot, change), 1001)
     expect(differences).toHaveLength(1)
     expect(differences[0]).toContain(says)
   })
@@ -98,21 +98,21 @@ describe('files after a restore', () => {
     ['exe', (line: string) => line.replace('8:1:0 400 0 0', '8:17:0 9 0 43')],
     ['3', (line: string) => line.replace(' 100 100644', ' 2000 102600')], // Its owner may.
   ])('%s: may be another inode, or differ where nobody gains by it', (slot, change) => {
-    expect(changedIdentities(was, withFile(slot, change))).toEqual([])
+    expect(changedIdentities(was, withFile(slot, change), 1001)).toEqual([])
   })
 
   test('tell of a descriptor that the job had not, and of nothing when one is missing', () => {
     const more = read({ lines: [...files, 'file 1001 9 8:1:0 600 0 0 100600 1 20 /etc/shadow'] })
-    expect(changedIdentities(was, more)).toEqual(['descriptor 9 of PID 1001 (/etc/shadow) was not there at the freeze'])
-    expect(changedIdentities(more, was)).toEqual([])
+    expect(changedIdentities(was, more, 1001)).toEqual(['descriptor 9 of PID 1001 (/etc/shadow) was not there at the freeze'])
+    expect(changedIdentities(more, was, 1001)).toEqual([])
   })
 
   test('may be mapped in more or fewer pieces, but not where nothing was', () => {
     const mapped = (...ranges: string[]): Identities => read({ lines: [...files.slice(0, -1), ...ranges.map((range) => `file 1001 map:${range} 8:1:0 500 0 0 100755 1 20 /usr/lib/libc.so.6`)] })
-    expect(changedIdentities(was, mapped('7f0000000000-7f0000001000', '7f0000001000-7f0000004000'))).toEqual([])
-    expect(changedIdentities(mapped('7f0000000000-7f0000001000', '7f0000001000-7f0000004000'), was)).toEqual([])
-    expect(changedIdentities(was, mapped('7f0000004000-7f0000005000'))).toHaveLength(1)
-    expect(changedIdentities(was, mapped('6f0000000000-6f0000001000'))).toHaveLength(1)
+    expect(changedIdentities(was, mapped('7f0000000000-7f0000001000', '7f0000001000-7f0000004000'), 1001)).toEqual([])
+    expect(changedIdentities(mapped('7f0000000000-7f0000001000', '7f0000001000-7f0000004000'), was, 1001)).toEqual([])
+    expect(changedIdentities(was, mapped('7f0000004000-7f0000005000'), 1001)).toHaveLength(1)
+    expect(changedIdentities(was, mapped('6f0000000000-6f0000001000'), 1001)).toHaveLength(1)
   })
 
   test('that are others by inode are counted where they have names', () => {
@@ -225,7 +225,7 @@ describe('the helper', () => {
       expect(found?.threads[0]?.values.uids.split(',').slice(0, 2)).toEqual(ids.map(String))
       expect(found?.files.filter(({ slot }) => ['cwd', 'root', 'exe', '0'].includes(slot))).toHaveLength(4)
       expect(found?.files.some(({ slot }) => slot.startsWith('map:'))).toBe(true)
-      expect(found === undefined ? ['nothing'] : changedIdentities(found, found)).toEqual([])
+      expect(found === undefined ? ['nothing'] : changedIdentities(found, found, 1001)).toEqual([])
     } finally {
       rmSync(helpers, { recursive: true })
     }

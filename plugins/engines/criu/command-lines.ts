@@ -70,10 +70,14 @@ export function dumpEnvironment(programs: CriuPrograms, request: DumpRequest, ba
   }
 }
 
+/** In a restore's working directory: files.img with other paths (criu_paths.c). */
+export const changedFilesName = 'files.img'
+
 /** The second barrier is in CRIU itself (criu_release.c). */
 export function restoreEnvironment(programs: CriuPrograms, request: RestoreRequest, barrierSocket: string): Record<string, string> {
   return {
     ...identityEnvironment(programs, 'restore', request, request.directory, request.workDirectory), ...(request.restored === undefined ? {} : { STINT_RELEASE: '1' }),
+    ...((request.paths?.size ?? 0) === 0 ? {} : { STINT_FILES: `${request.workDirectory}/${changedFilesName}` }),
     ...barrierEnvironment('post-restore', barrierSocket, request.timeoutSeconds),
   }
 }

@@ -1,5 +1,5 @@
-import { mkdirSync, readFileSync, rmSync } from 'node:fs'
-import { readFile, readdir, rename, writeFile } from 'node:fs/promises'
+import { closeSync, mkdirSync, openSync, readFileSync, readSync, rmSync } from 'node:fs'
+import { readFile, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { StintError, systemCode, type ErrorCode } from '../../../daemon/core/errors.ts'
 import type { ImageIdentity } from '../../../daemon/core/identities.ts'
@@ -8,11 +8,12 @@ import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/comma
 import { HeldProcess } from '../../../daemon/linux/held-process.ts'
 import { sandboxProc } from '../../../daemon/linux/payload.ts'
 import { listPids } from '../../../daemon/linux/processes.ts'
-import type { DumpRequest, Engine, EngineTarget, OrphanedEngine, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
+import type { DeletedName, DumpRequest, Engine, EngineTarget, OrphanedEngine, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
 import { Barrier, type BarrierAction } from './barrier.ts'
-import { dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
+import { changedFilesName, dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
 import type { CpuRecord } from './cpuinfo.ts'
 import { coreIdentity } from './core-images.ts'
+import { deletedNames, ghostHeadBytes, ghostsOf, withPaths } from './deleted-names.ts'
 import { withoutSizes } from './images.ts'
 import { firstError, isPassing, remedyFor, unknownError } from './log.ts'
 import { bindingsArgv, bindingsEnvironment, unmended } from './preload.ts'
@@ -30,6 +31,16 @@ function readIfThere(path: string): string {
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return ''
     throw error
+  }
+}
+
+function readHead(path: string, bytes: number): Buffer {
+  const fd = openSync(path, 'r')
+  try {
+    const head = Buffer.alloc(bytes)
+    return head.subarray(0, readSync(fd, head, 0, bytes, 0))
+  } finally {
+    closeSync(fd)
   }
 }
 
@@ -172,6 +183,16 @@ export class CriuEngine implements Engine {
     await rename(changed, image)
   }
 
+  async deletedNames(directory: string): Promise<DeletedName[]> {
+    const images = join(directory, 'criu')
+    const remaps = await readFile(join(images, 'remap-fpath.img')).catch((error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return undefined // CRIU writes it only where there are any.
+      throw error
+    })
+    const ghosts = remaps === undefined ? new Map<number, number>() : ghostsOf(remaps)
+    return deletedNames(await readFile(join(images, 'files.img')), ghosts, (copy) => readHead(join(images, `ghost-file-${copy.toString(16)}.img`), ghostHeadBytes))
+  }
+
   async identities(directory: string): Promise<ImageIdentity[]> {
     const images = join(directory, 'criu')
     const names = (await readdir(images)).filter((name) => /^core-\d+\.img$/.test(name))
@@ -184,7 +205,15 @@ export class CriuEngine implements Engine {
     await this.#cpu.assertFits(join(directory, 'criu'))
   }
 
+  /** Into the working directory, where criu-shim.so finds it: an image is not changed. */
+  async #writePaths({ directory, workDirectory, paths }: RestoreRequest): Promise<void> {
+    const changed = join(workDirectory, changedFilesName)
+    await rm(changed, { force: true })
+    if (paths !== undefined && paths.size > 0) await writeFile(changed, withPaths(await readFile(join(directory, 'criu', 'files.img')), paths), { mode: 0o600 })
+  }
+
   async startRestore(request: RestoreRequest): Promise<RunningRestore> {
+    await this.#writePaths(request)
     const started = await this.#start(request, request.workDirectory, 'restore', restoreArgv(this.#programs, request, ownCapabilities()),
       (barrier) => restoreEnvironment(this.#programs, request, barrier))
     const { pid } = started.program

@@ -96,6 +96,16 @@ bool identity_is_set(void)
     return set;
 }
 
+bool identity_is_dump(void)
+{
+    return set && effective;
+}
+
+unsigned identity_user(void)
+{
+    return uid;
+}
+
 static bool take_capabilities(unsigned first, unsigned second)
 {
     sets wanted;

@@ -17,6 +17,9 @@ void identity_enter(enum identity identity);
 void identity_leave(enum identity identity);
 
 bool identity_is_set(void);
+/* In a dump, else in a restore; and whose. */
+bool identity_is_dump(void);
+unsigned identity_user(void);
 
 /* All ids are root's, before another program is executed: a dump has the user's effective one. */
 bool identity_before_exec(void);

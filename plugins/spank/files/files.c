@@ -8,6 +8,7 @@
  *   rewrite PATH FD OFFSET SIZE MTIME   done | failed WHY
  *   create PATH FD OFFSET SIZE MODE MTIME   done | failed WHY
  *   aside DATABASE JOURNAL SINCE        moved PATH | none | failed WHY
+ *   names PATH                          free | taken | orphan | closed | failed WHY
  *   news DIRECTORY SINCE                new PATH, as many as there are; then done | failed WHY
  */
 #define _GNU_SOURCE
@@ -28,7 +29,7 @@ static char words[WORDS_MAX][PATH_MAX + 64];
 static const struct verb {
     const char *name;
     int words;
-} verbs[] = {{"save", 6}, {"look", 1}, {"cut", 4}, {"rewrite", 5}, {"create", 6}, {"aside", 3}, {"news", 2}};
+} verbs[] = {{"save", 6}, {"look", 1}, {"cut", 4}, {"rewrite", 5}, {"create", 6}, {"aside", 3}, {"names", 1}, {"news", 2}};
 
 void answer(const char *format, ...)
 {
@@ -71,6 +72,8 @@ static void act(const char *verb)
         files_create(words[0], atoi(words[1]), atoll(words[2]), atoll(words[3]), (mode_t)atoi(words[4]), words[5]);
     else if (strcmp(verb, "aside") == 0)
         files_aside(words[0], words[1], atoll(words[2]));
+    else if (strcmp(verb, "names") == 0)
+        files_names(words[0]);
     else
         files_news(words[0], atoll(words[1]));
 }

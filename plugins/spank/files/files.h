@@ -36,4 +36,7 @@ void files_aside(const char *database, const char *journal, long long since);
 /* Names in a directory of files of ours that changed after `since` (nanoseconds since 1970). */
 void files_news(const char *directory, long long since);
 
+/* Whether the user may make this name: in its directory, or in the nearest that is there. */
+void files_names(const char *path);
+
 #endif
