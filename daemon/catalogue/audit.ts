@@ -2,7 +2,7 @@ import type { Connection } from './database.ts'
 
 /** By which way an order came. */
 export type AuditChannel = 'socket' | 'peer' | 'signal' | 'daemon'
-export type AuditAction = 'save' | 'restore' | 'reclaim' | 'remove' | 'cancel' | 'drain'
+export type AuditAction = 'save' | 'restore' | 'reclaim' | 'remove' | 'cancel' | 'drain' | 'adopt'
 
 export interface AuditEntry {
   /** Milliseconds since 1970. */

@@ -3,11 +3,18 @@ import type { StoredImage } from '../../../plugins/stores/store.ts'
 import type { Context } from '../../context.ts'
 import { AdoptRequest, AdoptedView, ImageView, ImagesQuery, errorResponses } from '../schemas.ts'
 import type { Api } from '../api.ts'
-import { callerUid, requireRoot } from '../caller.ts'
+import { audit, subjectOf } from '../../images/audit.ts'
+import { callerOf, callerUid, requireRoot } from '../caller.ts'
 import { imageView, unreadableView } from '../views.ts'
 
 function othersOf({ manifest }: StoredImage, images: readonly StoredImage[]): StoredImage[] {
   return images.filter((other) => other.manifest.run === manifest.run && other.manifest.checkpoint === manifest.checkpoint && other.manifest.member !== 0)
+}
+
+/** A run may be unknown on this node: it never ran here, or its rows are gone. */
+function subjectFor(context: Context, job: number, run: string): ReturnType<typeof subjectOf> {
+  const known = context.catalogue.runs.get(run)
+  return known === undefined ? { job, run, owner: null, user: null } : { ...subjectOf(known), job }
 }
 
 export function addImageRoutes(api: Api, context: Context): void {
@@ -35,7 +42,11 @@ export function addImageRoutes(api: Api, context: Context): void {
   }, async (request) => {
     requireRoot(request)
     const adopted = await context.store.adopt(request.body.job)
-    for (const { error, ...image } of adopted) context.log.warn({ ...image, err: error }, error === undefined ? 'image adopted' : 'image not adopted')
+    for (const { error, ...image } of adopted) {
+      context.log.warn({ ...image, err: error }, error === undefined ? 'image adopted' : 'image not adopted')
+      const { job, run, checkpoint, member } = image
+      audit(context, callerOf(request), { action: 'adopt', subject: subjectFor(context, job, run), checkpoint, error, detail: { member } })
+    }
     return adopted.map(({ error, job, run, checkpoint, member }) => ({ job, run, checkpoint, member, error: error?.message ?? null }))
   })
 }
