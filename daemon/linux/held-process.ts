@@ -20,7 +20,7 @@ const nobody = '/proc/0'
 const nsenterOption: Record<Namespace, string> = { pid: '--pid', mnt: '--mount', net: '--net', ipc: '--ipc', uts: '--uts', user: '--user' }
 /** The same on all architectures (include/uapi/asm-generic/unistd.h); since Linux 5.1. */
 const SYS_pidfd_send_signal = 424
-const signalNumbers = { SIGKILL: 9, SIGTERM: 15 } as const
+const signalNumbers = { SIGKILL: 9, SIGTERM: 15, SIGCONT: 18 } as const
 /**
  * Seconds after its release in which the number of a descriptor is given to no other file: whoever still walks below `proc` by then, in a
  * worker or in a helper that starts slowly, meets a process that has ended, not another sandbox.

@@ -81,7 +81,7 @@ async function settleOrphan(context: Context, sandbox: Sandbox, word: 'commit' |
   const ended = async (): Promise<void> => {
     while ((await engines()).length > 0) await sleep(50)
   }
-  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid: found.pid, startTime: found.startTime, uid: sandbox.run.uid, operation: 'restore', word, ended: ended() })
+  await context.engine.answerOrphan({ pid1: sandbox.pid1, timeoutSeconds: context.config.restore.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id), pid: found.pid, startTime: found.startTime, uid: sandbox.run.uid, operation: 'restore', word, ended: ended() })
 }
 
 /** Lets the restored payload run and opens the gate. No error when it runs already. @throws StintError E_CRIU_RESTORE_FAILED */

@@ -40,7 +40,7 @@ async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pi
   const ended = async (): Promise<void> => {
     while (isAlive(pid, start)) await sleep(50)
   }
-  await context.engine.answerOrphan({ runDirectory: engineDirectory(context, sandbox.run.job_id), pid, startTime: start, uid: sandbox.run.uid, operation: 'dump', word, ended: ended() })
+  await context.engine.answerOrphan({ pid1: sandbox.pid1, timeoutSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id), pid, startTime: start, uid: sandbox.run.uid, operation: 'dump', word, ended: ended() })
 }
 
 /** This member's half of a checkpoint, by the word that was found for it (core/after-crash.ts). */

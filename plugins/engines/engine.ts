@@ -126,7 +126,11 @@ export interface OrphanedEngine {
   readonly startTime: number
   /** The job's user. */
   readonly uid: number
+  /** PID 1 of its sandbox. */
+  readonly pid1: EngineTarget['pid1']
   readonly operation: 'dump' | 'restore'
+  /** It is woken where it is stopped, and after this ended. */
+  readonly timeoutSeconds: number
   readonly word: 'commit' | 'abort'
   /** Settles when it has ended. */
   readonly ended: Promise<unknown>

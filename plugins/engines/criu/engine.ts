@@ -7,7 +7,7 @@ import { ownCapabilities } from '../../../daemon/linux/capabilities.ts'
 import type { CommandRunner, DetachedProgram } from '../../../daemon/linux/command.ts'
 import { HeldProcess } from '../../../daemon/linux/held-process.ts'
 import { sandboxProc } from '../../../daemon/linux/payload.ts'
-import { listPids } from '../../../daemon/linux/processes.ts'
+import { descendsFrom, listPids } from '../../../daemon/linux/processes.ts'
 import type { DeletedName, DumpRequest, Engine, EngineTarget, OrphanedEngine, RestoreRequest, RunningDump, RunningRestore } from '../engine.ts'
 import { Barrier, type BarrierAction } from './barrier.ts'
 import { changedFilesName, dumpArgv, dumpEnvironment, restoreArgv, restoreEnvironment, type CriuPrograms } from './command-lines.ts'
@@ -60,6 +60,14 @@ function endInTime(program: DetachedProgram): void {
   signalGroup(program, 'SIGCONT')
   const timer = setInterval(() => { signalGroup(program, Date.now() > end ? 'SIGKILL' : 'SIGCONT') }, 1000)
   void program.ended.then(() => { clearInterval(timer) })
+}
+
+/** An engine that this daemon did not start, and what is around and below it. Each is held before it is looked at. */
+function signalBelow(engine: HeldProcess, signal: 'SIGCONT' | 'SIGKILL'): void {
+  for (const pid of listPids().filter((one) => descendsFrom(one, engine.pid))) {
+    using held = HeldProcess.open(pid)
+    if (descendsFrom(pid, engine.pid) && engine.isAlive) held.signal(signal)
+  }
 }
 
 /** A CRIU that runs, with the barrier it will come to. */
@@ -222,12 +230,21 @@ export class CriuEngine implements Engine {
     return { pid, prepared: request.restored === undefined ? atBarrier(started, 'post-restore') : atRelease(started, request.restored) }
   }
 
-  async answerOrphan({ runDirectory, pid, startTime, uid, operation, word, ended }: OrphanedEngine): Promise<void> {
+  async answerOrphan({ runDirectory, pid1, pid, startTime, uid, operation, word, timeoutSeconds, ended }: OrphanedEngine): Promise<void> {
+    using orphan = HeldProcess.open(pid, startTime)
+    const end = Date.now() + timeoutSeconds * 1000
+    const isLate = (): boolean => Date.now() > end
     await using barrier = new Barrier(runDirectory, barriers[operation])
     barrier.expect(HeldProcess.open(pid, startTime), [0, uid])
     await barrier.open()
     // A commit is decided at the last barrier: what comes to an earlier one has not been looked at.
     for (const action of barriers[operation]) void barrier.reached(action).then(() => { barrier.say(action === barriers[operation].at(-1) ? word : 'abort') })
-    await ended
+    const timer = setInterval(() => { signalBelow(orphan, isLate() ? 'SIGKILL' : 'SIGCONT') }, 1000)
+    try {
+      await ended
+    } finally {
+      clearInterval(timer)
+    }
+    if (operation === 'dump' && isLate()) await this.#endRepair(pid1)
   }
 }

@@ -5,8 +5,6 @@
  * This can go when CRIU restores owners: https://github.com/checkpoint-restore/criu/issues/3122.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -37,20 +35,10 @@ int listen(int fd, int backlog)
     return result;
 }
 
-static bool is_datagram(int fd, const struct sockaddr *address)
-{
-    int type;
-    socklen_t size = sizeof type;
-    return address->sa_family == AF_UNIX && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_DGRAM;
-}
-
 int connect(int fd, const struct sockaddr *address, socklen_t length)
 {
     identity_enter(OWNER);
     int result = (int)syscall(SYS_connect, fd, address, length);
     identity_leave(OWNER);
-    /* A socket whose name is gone is reached by CRIU's own descriptor of it in /proc, which is root's. Datagrams carry no word of who connected. */
-    if (result != 0 && errno == EACCES && is_datagram(fd, address))
-        result = (int)syscall(SYS_connect, fd, address, length);
     return result;
 }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { atOnce, begin, counter, on, putCriuBack, replaceCriu, restartDaemon, status, submit, tryOn, until, untilRunning, untilState, workDirectory, type Output } from '../../support/cluster.ts'
+import { atOnce, begin, cluster, counter, on, putCriuBack, replaceCriu, restartDaemon, status, submit, tryOn, until, untilRunning, untilState, workDirectory, type Output } from '../../support/cluster.ts'
 
 /**
  * One user cannot bring a node's daemon to a standstill: alice attacks, bob's jobs on the same node are started under Stint and saved
@@ -112,6 +112,30 @@ if os.fork() == 0:
   await on('ctl', `scancel ${job}`)
 }
 
+/** A CRIU that is stopped when the daemon dies is woken by the next one, gives the payload up and ends. */
+async function orphaned(): Promise<void> {
+  const started = await start(other, 'alice', python(`
+for n in range(150):
+    if os.fork() == 0: os.execvp('sleep', ['sleep', '1000'])
+open('/tmp/stop', 'w').close()
+if os.fork() == 0:
+    while True:
+        print(time.time(), flush=True); time.sleep(0.2)`))
+  await untilReady(started)
+  const { node, job, directory } = started
+  const asked = tryOn(node, `stint checkpoint --keep-running ${job}`, { user: 'alice' })
+  const engines = async (): Promise<string> => on(node, "ps -eo stat=,comm= | grep ' criu' || true")
+  await until('CRIU is stopped', 20, async () => /^T/m.test(await engines()))
+  await cluster('daemon', node, 'kill')
+  await asked
+  await until('the orphan has ended', 30, async () => await engines() === '')
+  await untilState(node, job, 'running')
+  const lines = async (): Promise<number> => Number(await on(node, `wc -l <${directory}/out.txt`))
+  const before = await lines()
+  await until('the job runs on', 20, async () => await lines() > before)
+  await on('ctl', `scancel ${job}`)
+}
+
 /** What grows after it was looked at does not pass the quota. */
 async function grown(): Promise<void> {
   const started = await start(other, 'alice', python(`
@@ -173,3 +197,7 @@ test('a job with half a million open files is refused, and nobody waits for it',
 test('a dump whose CRIU is stopped ends with its time limit, and the job runs on', async () => attacks.stopped, 3 * minute)
 test('a checkpoint that grows while it is written stays within the quota', async () => attacks.grown, 3 * minute)
 test('deleted files that are mapped and closed count before anything is written', async () => attacks.mapped, 3 * minute)
+test('a CRIU that is stopped when the daemon dies is ended by the next one, and the job runs on', async () => {
+  await Promise.allSettled(Object.values(attacks))
+  await orphaned()
+}, 3 * minute)
