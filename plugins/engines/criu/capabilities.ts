@@ -23,6 +23,7 @@ export const restoreCapabilities = [
   'setuid', // The tasks' user: "Unable to set real, effective and saved user ID"; CRIU then hangs when no_new_privs is set.
   'setgid', // The tasks' groups: "Unable to set real, effective and saved group ID"; as for setuid.
   'setpcap', // The tasks' securebits and bounding set: "Unable to set SECURE_NO_SETUID_FIXUP"; as for setuid.
+  'kill', // What the job had stopped is the user's: CRIU says nothing when it may not stop it again; it runs on.
   'sys_chroot', // The tasks' root directory: "Can't change root".
   'sys_ptrace', // File leases, which leave the task undumpable while it is made: "Can't attach to N".
   'ipc_lock', // Locked memory above the daemon's own RLIMIT_MEMLOCK: "Restoring FAILED" without a reason.
