@@ -232,6 +232,10 @@ const rules: Readonly<Record<Exclude<BlockerKind, 'stopped-guard'>, Rule>> = {
     message: `${name(process)} has a packet pipe (pipe2 with O_DIRECT) at descriptor ${fd}, which CRIU cannot save`,
     remedy: 'Use a pipe without O_DIRECT, or a Unix socket of type SOCK_SEQPACKET.',
   })),
+  'eventfd-semaphore': (process) => process.descriptors.filter(({ fdinfo }) => /^eventfd-semaphore:\s+1$/m.test(fdinfo)).slice(0, 1).map(({ fd }) => ({
+    message: `${name(process)} has an eventfd that counts like a semaphore (EFD_SEMAPHORE) at descriptor ${fd}; CRIU would make it a plain one, from which one read takes the whole count`,
+    remedy: 'Use a plain eventfd or a POSIX semaphore in shared memory, or close it before the job is saved.',
+  })),
   'escaped-epoll': (process, all) => process.descriptors.filter((one) => isEpoll(one) && escaped(process, one).length > 0 && !isDumpedByAncestor(process, one, all)).map((epoll) => ({
     message: `${name(process)} has an epoll at descriptor ${epoll.fd} that watches a file it has not open any more (descriptor ${escaped(process, epoll).join(', ')}): another process has it`,
     remedy: 'Close the epoll in this process as well (an inherited one: right after fork), or remove what was closed from it (EPOLL_CTL_DEL).',

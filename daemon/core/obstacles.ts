@@ -2,13 +2,13 @@
 export type BlockerKind =
   | 'identity' | 'namespace' | 'ended-main-thread' | 'vfork' | 'address-space' | 'descriptor-limit' | 'not-executable' | 'secret-memory' | 'kernel-object'
   | 'packet-pipe' | 'escaped-epoll' | 'outside-process' | 'socket-kind' | 'mptcp' | 'unaccepted-connection' | 'outside-file' | 'cgroup-file' | 'hardware-file'
-  | 'stopped-guard'
+  | 'stopped-guard' | 'eventfd-semaphore'
 
 /** What stands in the way of a checkpoint, in words for the job's owner. */
 export interface Obstacle {
   readonly kind:
     | 'lost-process' | 'traced' | 'user-namespace' | 'srun' | 'slurm-connection' | 'outside-connection' | 'unsent-data' | 'urgent-data' | 'device' | 'node-local-file' | 'carry-limit' | 'script-limit' | 'lease'
-    | 'own-fs' | 'own-files' | 'absolute-timer' | 'io-uring' | 'landlock' | 'no-requeue' | 'not-running' | 'overlong-path' | 'too-many' | 'removed-name' | 'unreadable-file' | 'socket-name'
+    | 'own-fs' | 'own-files' | 'absolute-timer' | 'speculation' | 'io-uring' | 'landlock' | 'no-requeue' | 'not-running' | 'overlong-path' | 'too-many' | 'removed-name' | 'unreadable-file' | 'socket-name'
     | BlockerKind
   readonly message: string
   readonly remedy: string

@@ -51,7 +51,7 @@ function programOf(base: string): Program | undefined {
 }
 
 /** What rules ask of fdinfo is in it for these alone. */
-const withFdinfo = /^(pipe:|pidfd:|anon_inode:\[(eventpoll|pidfd)\])/
+const withFdinfo = /^(pipe:|pidfd:|anon_inode:\[(eventpoll|eventfd|pidfd)\])/
 
 function numbers(text: string | undefined): number[] {
   return (text ?? '').split(/\s+/).filter((word) => word !== '').map(Number)

@@ -54,6 +54,7 @@ describe('each blocker names the process and has a remedy', () => {
     ['kernel-object', { descriptors: [descriptor('anon_inode:kvm-vm')] }, /KVM/],
     ['kernel-object', { descriptors: [descriptor('anon_inode:[something-new]')] }, /something-new/],
     ['packet-pipe', { descriptors: [descriptor('pipe:[163]', { fdinfo: 'pos:\t0\nflags:\t02040001\nmnt_id:\t14\n' })] }, /descriptor 3/],
+    ['eventfd-semaphore', { descriptors: [descriptor('anon_inode:[eventfd]', { fdinfo: 'pos:\t0\neventfd-count:                3\neventfd-id: 4\neventfd-semaphore: 1\n' })] }, /descriptor 3/],
     ['escaped-epoll', { descriptors: [descriptor('anon_inode:[eventpoll]', { fdinfo: epollInfo })] }, /descriptor 4/],
     ['escaped-epoll', { descriptors: [descriptor('anon_inode:[eventpoll]', { fdinfo: epollInfo }), descriptor('socket:[77]', { fd: 4, protocol: 'UNIX-STREAM' })] }, /descriptor 4/],
     ['outside-process', { descriptors: [descriptor('anon_inode:[pidfd]', { fdinfo: pidfdInfo(0) })] }, /outside the job/],
