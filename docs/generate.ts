@@ -6,6 +6,7 @@ import type { Context } from '../daemon/context.ts'
 import { makeProgram } from '../daemon/cli/program.ts'
 import { sampleConfig, settingTable } from '../daemon/core/config.ts'
 import { errorKinds, type ErrorKind } from '../daemon/core/errors.ts'
+import { fidelity } from '../daemon/core/fidelity.ts'
 import { makePeerApi } from '../daemon/http/peer-api.ts'
 import { makeRestApi } from '../daemon/http/rest-api.ts'
 import type { Api } from '../daemon/http/api.ts'
@@ -98,12 +99,25 @@ function sampleFile(): string {
   return `# Configuration of stintd: /etc/stint/stint.toml. Every key stands here with its default; made by \`npm run docs\`.\n\n${sampleConfig().trimEnd()}\n`
 }
 
+function fidelityPage(): string {
+  const sections = Object.entries(fidelity).flatMap(([section, kinds]) => [
+    `## ${section}`,
+    table(['kind', 'outcome', 'how', 'shown by'], kinds.map(({ kind, outcome, how, cases }) => [kind, outcome, how, cases.map(code).join(', ')])),
+  ])
+  return page(
+    '# What survives a move', made,
+    'What the kernel keeps of a job, and what becomes of it when the job goes on in another allocation. *Put back by us*: recorded at the freeze and set again before the first instruction; what cannot be set is told. *Refused at the save*: `stint check` says so beforehand, and the job runs on. *Told to the owner*: once, on the job\'s standard error and in `stint status`. *Different in silence*: open, and listed so that nobody relies on it. The cases are in `tests/fixtures/moves/`; rows without one were seen by probes on Linux 6.18 with CRIU 4.2.1. The table is `daemon/core/fidelity.ts`.',
+    ...sections,
+  )
+}
+
 /** Texts by their path from the project's root. */
 export async function generate(): Promise<Readonly<Record<string, string>>> {
   return {
     'docs/reference/configuration.md': configurationPage(),
     'docs/reference/errors.md': errorsPage(),
     'docs/reference/cli.md': cliPage(),
+    'docs/reference/fidelity.md': fidelityPage(),
     'docs/reference/openapi.json': await openapi(makeRestApi),
     'docs/reference/peer-openapi.json': await openapi(makePeerApi),
     'slurm-scripts/snippets/stint.toml': sampleFile(),

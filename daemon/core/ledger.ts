@@ -1,6 +1,7 @@
 import { Type, type Static } from 'typebox'
 import { Value } from 'typebox/value'
 import { StintError } from './errors.ts'
+import { attributeKinds, type AttributeName } from './fidelity.ts'
 import type { Obstacle } from './obstacles.ts'
 
 /**
@@ -78,6 +79,10 @@ const LedgerSchema = Type.Object({
   /** Multicast groups and timers set to a time of day: the words of the helper's answers, which put them back. */
   groups: Type.Array(Type.String()),
   timers: Type.Array(Type.String()),
+  /** Attributes of threads and processes: NAME ID VALUE. Missing in images of a Stint before it. */
+  attributes: Type.Optional(Type.Array(Type.String())),
+  /** What CRIU drops and nothing puts back, in words for the job's owner. */
+  lost: Type.Optional(Type.Array(Type.String())),
 })
 export type Ledger = Static<typeof LedgerSchema>
 
@@ -150,15 +155,26 @@ export function answersOf(stdout: string): string[] {
   return lines
 }
 
+/** @param words PID FD and, of `unread`, what waits */
+function lostInWords(verb: 'unread' | 'watch-flags', [pid = '?', fd = '?', what]: readonly string[]): string {
+  const where = `descriptor ${fd} of PID ${pid}`
+  if (verb === 'watch-flags') return `${where}: inotify watches lost their IN_ONESHOT or IN_EXCL_UNLINK, so the program may be told of a file more often than it asked for; it can add the watches again`
+  if (what === 'inotify') return `${where}: inotify events that had not been read are lost; a program that waits for one of them should look at its files again`
+  return `${where}: datagrams that had arrived and not been read are lost, as on a network; a program that waits for one of them needs it sent again`
+}
+
 /** What `ledger record` answered. @param stepCpus CPUs of the step now */
 export function readRecord(stdout: string, stepCpus: readonly number[]): Ledger {
   const threads: { readonly mask: string; readonly pid: number; readonly tid: number }[] = []
-  const ledger: Ledger = { version: 1, stepCpus: [...stepCpus], affinities: [], sockets: [], groups: [], timers: [] }
+  const [attributes, lost] = [[] as string[], [] as string[]]
+  const ledger: Ledger = { version: 1, stepCpus: [...stepCpus], affinities: [], sockets: [], groups: [], timers: [], attributes, lost }
   for (const line of answersOf(stdout)) {
     const [verb, ...words] = line.split(' ')
     const [pid, second] = words.map(Number)
     if (verb === 'group') ledger.groups.push(words.join(' '))
     else if (verb === 'timer') ledger.timers.push(words.join(' '))
+    else if (verb === 'attribute') attributes.push(words.join(' '))
+    else if (verb === 'unread' || verb === 'watch-flags') lost.push(lostInWords(verb, words))
     else if (verb === 'thread') threads.push({ mask: words[2] ?? '', pid: pid ?? 0, tid: second ?? 0 })
     else if (verb === 'socket') {
       const options = words.slice(2).flatMap((word) => {
@@ -176,7 +192,7 @@ export function readRecord(stdout: string, stepCpus: readonly number[]): Ledger 
 /** Input of `ledger put`, and what cannot be as it was. @param stepCpus CPUs of the step in the new allocation */
 export function putInput(ledger: Ledger, stepCpus: readonly number[]): { input: string; notices: string[] } {
   const indices = new Map(socketOptions.map(({ name }, at) => [name, at]))
-  const notices: string[] = []
+  const notices = [...(ledger.lost ?? [])]
   const affinities = ledger.affinities.flatMap(({ cpus, threads }) => {
     const mapped = mapCpus(cpus, ledger.stepCpus, stepCpus)
     if (mapped.tooFew) {
@@ -189,7 +205,7 @@ export function putInput(ledger: Ledger, stepCpus: readonly number[]): { input: 
     const values = Object.entries(options).flatMap(([name, value]) => (indices.has(name) ? [`${indices.get(name) ?? 0}=${value}`] : []))
     return `socket ${pid} ${fd} ${values.join(' ')}`
   })
-  const lines = [...optionLines, ...affinities, ...sockets, ...ledger.groups.map((words) => `group ${words}`), ...ledger.timers.map((words) => `timer ${words}`), '']
+  const lines = [...optionLines, ...affinities, ...sockets, ...ledger.groups.map((words) => `group ${words}`), ...ledger.timers.map((words) => `timer ${words}`), ...(ledger.attributes ?? []).map((words) => `attribute ${words}`), '']
   return { input: lines.join('\n'), notices }
 }
 
@@ -207,6 +223,12 @@ function failedOption(words: readonly string[], ledger: Ledger): string | undefi
   return `descriptor ${fd} of PID ${pid}: ${option.name} was ${wanted} and is ${is === '' ? 'not there' : is} (${why.join(' ')})`
 }
 
+/** @param words NAME ID WANTED IS */
+function failedAttribute([name = '', id, wanted, is]: readonly string[]): string {
+  const { of, says, means } = attributeKinds[name as AttributeName]
+  return `${says} of ${of} ${id ?? '?'} was ${wanted ?? '?'} and is ${is ?? '?'}: ${means}`
+}
+
 /** What `ledger put` could not put back, in words for the job's owner. */
 export function readFailures(stdout: string, ledger: Ledger): string[] {
   return answersOf(stdout).flatMap((line): string[] => {
@@ -218,6 +240,7 @@ export function readFailures(stdout: string, ledger: Ledger): string[] {
         return [failedOption(words, ledger)].filter((text) => text !== undefined)
       }
       case 'group': return [`descriptor ${words[1] ?? '?'} of PID ${words[0] ?? '?'}: the multicast group could not be joined again (${words.slice(2).join(' ')})`]
+      case 'attribute': return [failedAttribute(words)]
       case 'timer': return [`descriptor ${words[1] ?? '?'} of PID ${words[0] ?? '?'}: the timer fires late, by as long as the job was away (${words.slice(2).join(' ')})`]
       default: return []
     }
@@ -238,4 +261,22 @@ export function threadObstacles(stdout: string, names: ReadonlyMap<number, strin
       remedy: kind === 'own-fs' ? 'Use openat() and the like instead of unshare(CLONE_FS), or a process in place of the thread.' : 'Let the thread share the descriptors, or use a process in place of it.',
     }]
   })
+}
+
+/** Mitigations that a thread switches on for itself (PR_SET_SPECULATION_CTRL), in /proc/PID/status, and how that says so. */
+const mitigations = [
+  { line: 'Speculation_Store_Bypass', on: /^thread (?:force )?mitigated$/, says: 'speculative store bypass' },
+  { line: 'SpeculationIndirectBranch', on: /^conditional (?:force )?disabled$/, says: 'indirect branch speculation' },
+] as const
+
+/**
+ * A process that is better protected than the payload's root would be as badly after a move. Kernels before 5.16 give the first mitigation to
+ * everything with a seccomp filter, the root as well.
+ * @param status and @param root fields of /proc/PID/status
+ */
+export function speculationObstacles(process: { readonly pid: number; readonly comm: string }, status: ReadonlyMap<string, string>, root: ReadonlyMap<string, string>): Obstacle[] {
+  return mitigations.filter(({ line, on }) => on.test(status.get(line) ?? '') && !on.test(root.get(line) ?? '')).slice(0, 1).map(({ says }) => ({
+    kind: 'speculation', message: `${process.comm} (PID ${process.pid} in the sandbox) has switched off ${says} for itself (PR_SET_SPECULATION_CTRL), and would lose that protection by a move`,
+    remedy: 'Wait until it has ended, or start it without that sandbox (an option of the program).',
+  }))
 }

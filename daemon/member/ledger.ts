@@ -3,10 +3,10 @@ import { join } from 'node:path'
 import { asStintError } from '../core/errors.ts'
 import { absoluteTimerObstacle, anyAbsoluteTimer, hasRealtimeTimers } from '../core/absolute-timers.ts'
 import { hasKeys, keysOf } from '../core/keys.ts'
-import { answersOf, parseCpuList, parseLedger, putInput, readFailures, readRecord, recordInput, threadObstacles } from '../core/ledger.ts'
+import { answersOf, parseCpuList, parseLedger, putInput, readFailures, readRecord, recordInput, speculationObstacles, threadObstacles } from '../core/ledger.ts'
 import { insideTree, type Obstacle } from '../core/obstacles.ts'
 import { sandboxProc } from '../linux/payload.ts'
-import { listPids, processStat, unlessGone } from '../linux/processes.ts'
+import { listPids, processStat, processStatus, unlessGone } from '../linux/processes.ts'
 import { asUser, inMounts } from './archive.ts'
 import { type Context, type LookContext, type Looked, type Sandbox, rootPid } from '../context.ts'
 
@@ -104,6 +104,12 @@ function absoluteTimers({ pid1 }: Looked, processes: readonly Process[]): Obstac
   return [absoluteTimerObstacle(first)]
 }
 
+function speculation({ pid1 }: Looked, processes: readonly Process[]): Obstacle[] {
+  const proc = sandboxProc(pid1)
+  const root = processStatus(rootPid, proc)
+  return root === undefined ? [] : processes.flatMap((process) => speculationObstacles(process, processStatus(process.pid, proc) ?? new Map<string, string>(), root))
+}
+
 /** What CRIU would lose in silence and nobody can put back. */
 export async function ledgerObstacles(context: LookContext, sandbox: Looked, processes: readonly Process[]): Promise<Obstacle[]> {
   const living = processes.filter(({ state }) => state !== 'Z')
@@ -111,7 +117,7 @@ export async function ledgerObstacles(context: LookContext, sandbox: Looked, pro
     context.log.error({ err: asStintError(error), job: sandbox.run.job_id }, 'threads were not looked at')
     return [] // @NOTE A fault of ours must not keep a job from being saved at its walltime.
   })
-  return [...absoluteTimers(sandbox, living), ...threads]
+  return [...absoluteTimers(sandbox, living), ...speculation(sandbox, living), ...threads]
 }
 
 /**

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { generate } from '../../docs/generate.ts'
 import { settingTable } from '../../daemon/core/config.ts'
 import { errorKinds } from '../../daemon/core/errors.ts'
+import { attributeKinds, fidelity } from '../../daemon/core/fidelity.ts'
 
 /** What is made from the code agrees with it, both ways. */
 
@@ -24,7 +25,7 @@ describe('generated files', () => {
     generated = await generate()
   })
 
-  test.each(['docs/reference/configuration.md', 'docs/reference/errors.md', 'docs/reference/cli.md', 'docs/reference/openapi.json', 'docs/reference/peer-openapi.json', 'slurm-scripts/snippets/stint.toml'])(
+  test.each(['docs/reference/configuration.md', 'docs/reference/errors.md', 'docs/reference/cli.md', 'docs/reference/fidelity.md', 'docs/reference/openapi.json', 'docs/reference/peer-openapi.json', 'slurm-scripts/snippets/stint.toml'])(
     '%s is as `npm run docs` makes it', (path) => {
       expect(readFileSync(join(root, path), 'utf8')).toBe(generated[path])
     },
@@ -52,6 +53,22 @@ describe('the catalogue of errors', () => {
     expect(exit).toBeGreaterThan(1) // 1 is the finding of `stint doctor`.
     expect(exit).toBeLessThan(126)
     expect(hint).toMatch(/\S{2}\.$/)
+  })
+})
+
+describe('what survives a move', () => {
+  const kinds = Object.values(fidelity).flat()
+
+  test('every case that is named is there, and what we do has one', () => {
+    const cases = new Set(readdirSync(join(root, 'tests/fixtures/moves')))
+    expect(kinds.flatMap((kind) => kind.cases).filter((name) => !cases.has(`${name}.sh`))).toEqual([])
+    expect(kinds.filter(({ outcome, cases: shown }) => ['put back by us', 'refused at the save', 'told to the owner'].includes(outcome) && shown.length === 0)).toEqual([])
+  })
+
+  test('the helper has the attributes of the table, and sets those that are put back', () => {
+    const helper = readFileSync(join(root, 'plugins/spank/ledger/ledger_attributes.c'), 'utf8')
+    const inC = [...helper.matchAll(/^ {4}\{"([a-z-]+)", read_\w+, (\w+), (true|false)\},$/gm)].map(([, name, write, thread]) => [name, write === 'NULL' ? 'told to the owner' : 'put back by us', thread === 'true' ? 'thread' : 'process'])
+    expect(inC.toSorted()).toEqual(Object.entries(attributeKinds).map(([name, { outcome, of }]) => [name, outcome, of]).toSorted())
   })
 })
 

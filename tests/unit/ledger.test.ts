@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals'
 import { anyAbsoluteTimer, hasRealtimeTimers } from '../../daemon/core/absolute-timers.ts'
 import { hasKeys, keysOf } from '../../daemon/core/keys.ts'
-import { formatCpuMask, mapCpus, parseCpuList, parseCpuMask, parseLedger, putInput, readFailures, readRecord, recordInput, socketOptions, threadObstacles, type Ledger } from '../../daemon/core/ledger.ts'
+import { formatCpuMask, mapCpus, parseCpuList, parseCpuMask, parseLedger, putInput, readFailures, readRecord, recordInput, socketOptions, speculationObstacles, threadObstacles, type Ledger } from '../../daemon/core/ledger.ts'
 
 /** A generator of the same numbers each time (mulberry32). */
 function numbers(seed: number): (below: number) => number {
@@ -134,5 +134,40 @@ describe('keys', () => {
   it('are not looked for where the kernel counts none', () => {
     expect(hasKeys('    0:     9 8/8 3/1000000 48/25000000\n 1001:     2 2/2 2/200 28/20000\n', 1001)).toBe(true)
     expect(hasKeys('11001:     9 8/8 3/1000000 48/25000000\n', 1001)).toBe(false)
+  })
+})
+
+describe('attributes and what is lost', () => {
+  const ledger = readRecord('attribute io-priority 1003 16390\nattribute personality 1002 262144\nunread 1002 5 inotify\nunread 1002 6 datagrams\nwatch-flags 1002 5\ndone\n', [0])
+
+  it('are recorded, and put back as they were', () => {
+    expect(ledger.attributes).toEqual(['io-priority 1003 16390', 'personality 1002 262144'])
+    const { input, notices } = putInput(parseLedger(JSON.stringify(ledger)), [0])
+    expect(input).toMatch(/^attribute io-priority 1003 16390\nattribute personality 1002 262144$/m)
+    expect(notices).toEqual([expect.stringMatching(/descriptor 5 .*inotify events/), expect.stringMatching(/descriptor 6 .*datagrams/), expect.stringMatching(/descriptor 5 .*IN_ONESHOT/)])
+  })
+
+  it('are told with what they mean where they cannot be put back', () => {
+    expect(readFailures('failed attribute personality 1002 262144 0\ndone\n', ledger)).toEqual([expect.stringMatching(/^personality of process 1002 was 262144 and is 0: only the process/)])
+  })
+
+  it('are read from images of a Stint that had neither', () => {
+    expect(putInput(parseLedger(JSON.stringify(empty)), [0]).notices).toEqual([])
+  })
+})
+
+describe('mitigations against speculation', () => {
+  const [plain, safe] = [new Map([['Speculation_Store_Bypass', 'thread vulnerable'], ['SpeculationIndirectBranch', 'conditional enabled']]), new Map([['Speculation_Store_Bypass', 'thread force mitigated']])]
+  const process = { pid: 1002, comm: 'browser' }
+
+  it('keep a process from being saved that has switched them on for itself', () => {
+    expect(speculationObstacles(process, safe, plain).map(({ kind }) => kind)).toEqual(['speculation'])
+    expect(speculationObstacles(process, new Map([['SpeculationIndirectBranch', 'conditional disabled']]), plain)).toHaveLength(1)
+  })
+
+  it('do not where the payload\'s root has them as well, or the kernel says nothing', () => {
+    expect(speculationObstacles(process, safe, safe)).toEqual([])
+    expect(speculationObstacles(process, plain, plain)).toEqual([])
+    expect(speculationObstacles(process, new Map(), plain)).toEqual([])
   })
 })

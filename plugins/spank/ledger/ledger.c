@@ -9,12 +9,15 @@
  *           process PID                              thread PID TID MASK
  *                                                    socket PID FD INDEX=VALUE...
  *                                                    group PID FD DOMAIN DEVICE GROUP MODE [SOURCE...]
+ *                                                    attribute NAME ID VALUE
+ *                                                    unread PID FD inotify|datagrams, watch-flags PID FD
  *                                                    timer PID FD FLAGS DUE_S DUE_NS INTERVAL_S INTERVAL_NS
  *   identities: process PID                          node BND, mount ID TYPE POINT; before the processes
  *                                                    identity PID TID UIDS GIDS GROUPS INH PRM EFF BND AMB NNP SECCOMP FILTERS DUMPABLE
  *                                                    file PID SLOT DEVICE INODE UID GID MODE LINKS MOUNT PATH
  *   put:    option as above                          none
  *           affinity TID MASK                        failed affinity TID WHY
+ *           attribute as in the answers              failed attribute NAME ID VALUE IS
  *           socket, group, timer as in the answers   failed VERB PID FD WHAT...
  *   keys, run as the user:                           /proc/keys as it is
  * The last answer is "done".
@@ -105,12 +108,20 @@ static void record_descriptor(int pid, int pidfd, int directory, const char *nam
     link[length] = '\0';
     if (strcmp(link, "anon_inode:[timerfd]") == 0)
         ledger_record_timer(pid, atoi(name));
+    if (strcmp(link, "anon_inode:inotify") == 0) {
+        int watches = take(pidfd, atoi(name));
+        if (watches >= 0) {
+            ledger_record_inotify(pid, atoi(name), watches);
+            close(watches);
+        }
+    }
     if (sscanf(link, "socket:[%lu]", &inode) != 1 || !is_new(inode))
         return;
     int fd = take(pidfd, atoi(name));
     if (fd < 0)
         return;
     ledger_record_socket(pid, atoi(name), fd);
+    ledger_record_unread_datagrams(pid, atoi(name), fd);
     close(fd);
 }
 
@@ -118,6 +129,7 @@ static void record_process(int pid)
 {
     char path[64];
     ledger_record_threads(pid);
+    ledger_record_attributes(pid);
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     DIR *descriptors = opendir(path);
     int pidfd = pidfd_of(pid);
@@ -156,7 +168,14 @@ static bool put_descriptor(const char *verb, char *words)
 
 static bool put(const char *verb, char *words)
 {
+    char name[32];
     int tid, used = 0;
+    if (strcmp(verb, "attribute") == 0) {
+        if (sscanf(words, "%31s %d %n", name, &tid, &used) != 2 || used == 0)
+            return false;
+        ledger_put_attribute(name, tid, words + used);
+        return true;
+    }
     if (strcmp(verb, "socket") == 0 || strcmp(verb, "group") == 0 || strcmp(verb, "timer") == 0)
         return put_descriptor(verb, words);
     if (strcmp(verb, "affinity") != 0 || sscanf(words, "%d %n", &tid, &used) != 1 || used == 0)

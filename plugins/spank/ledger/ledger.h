@@ -22,6 +22,14 @@ void ledger_record_threads(int pid);
 void ledger_put_affinity(int tid, const char *mask);
 void ledger_look_at_threads(int pid);
 
+/* ledger_attributes.c: what the kernel keeps of threads and processes beside their memory. */
+void ledger_record_attributes(int pid);
+void ledger_put_attribute(const char *name, int pid, const char *value);
+
+/* ledger_unread.c: what waits in a descriptor and CRIU drops. */
+void ledger_record_unread_datagrams(int pid, int fd, int socket);
+void ledger_record_inotify(int pid, int fd, int inotify);
+
 /* ledger_identities.c: who the threads are, and what the process holds of files. */
 bool ledger_print_mounts(void);
 void ledger_print_identities(int pid);
