@@ -19,16 +19,19 @@ import { cataloguePath, type Config } from './core/config.ts'
 import { noFaults, parseFault, type FaultHook } from './core/fault-points.ts'
 import { servePeerApi } from './http/peer-api.ts'
 import { serveRestApi } from './http/rest-api.ts'
+import { systemClock } from './linux/clock.ts'
 import { CommandRunner } from './linux/command.ts'
 import { withoutCoreDumps } from './linux/core-dumps.ts'
 import { EventLoopMonitor } from './linux/event-loop.ts'
 import { bootId } from './linux/held-process.ts'
+import { linux } from './linux/kernel.ts'
 import { makeLog } from './linux/log.ts'
 import { SandboxNetwork } from './linux/network.ts'
 import { Segment } from './linux/segment.ts'
 import { nodeName } from './linux/node-name.ts'
 import { Users } from './linux/users.ts'
 import { keepWatchdog, notifyServiceManager } from './linux/service-manager.ts'
+import { imageContents } from './member/image-contents.ts'
 import { LookPool } from './member/look-pool.ts'
 import { PostOffice } from './member/relay.ts'
 import { serveSandboxes } from './node/plugin-socket.ts'
@@ -90,7 +93,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const loop = stack.use(new EventLoopMonitor())
   const looks = stack.use(new LookPool(config, node))
   const context: Context = {
-    config, log, catalogue, commands, engine, network, store, keyring, stopping, segment: new Segment(commands, programs, config.network.pool),
+    config, log, catalogue, commands, clock: systemClock, kernel: linux, contents: imageContents, engine, network, store, keyring, stopping, segment: new Segment(commands, programs, config.network.pool),
     look: async (...args) => looks.look(...args),
     health: () => ({ loopDelay: loop.read(), looks: looks.load }),
     node,

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { Engine, PreparedDump, PreparedRestore } from '../plugins/engines/engine.ts'
-import type { ImageDraft, ImageStore } from '../plugins/stores/store.ts'
+import type { ImageDraft, ImageStore, StoredImage } from '../plugins/stores/store.ts'
 import type { Catalogue } from './catalogue/catalogue.ts'
 import type { Checkpoint } from './catalogue/checkpoints.ts'
 import type { Run } from './catalogue/runs.ts'
@@ -12,6 +12,7 @@ import type { Config } from './core/config.ts'
 import type { Objects, Prediction } from './core/deadline.ts'
 import type { DrainReport } from './core/drain.ts'
 import type { FaultHook } from './core/fault-points.ts'
+import type { Manifest } from './core/manifest.ts'
 import type { LaunchBook } from './core/launch-book.ts'
 import type { LookAnswers, LookFacts, LookKind } from './core/looks.ts'
 import type { MemberPlan, MemberPort } from './core/member.ts'
@@ -21,9 +22,11 @@ import type { StintError } from './core/errors.ts'
 import type { StoreKeys } from './core/store-keys.ts'
 import type { SaveStep } from './core/rollback.ts'
 import type { FailedSaves } from './core/save-failure.ts'
+import type { Clock } from './linux/clock.ts'
 import type { CommandRunner } from './linux/command.ts'
 import type { HeldProcess } from './linux/held-process.ts'
 import type { LoopDelay } from './linux/event-loop.ts'
+import type { Kernel } from './linux/kernel.ts'
 import type { SandboxNetwork } from './linux/network.ts'
 import type { Segment } from './linux/segment.ts'
 import type { Users } from './linux/users.ts'
@@ -88,9 +91,9 @@ export interface Sandbox {
   /** One checkpoint, restore or recovery at a time: set by `exclusively` alone. */
   busy: boolean
   /** The pending look at the deadline; only run/walltime-watch.ts sets it. */
-  deadline: NodeJS.Timeout | undefined
+  deadline: Disposable | undefined
   /** Until the last restore counts as one that came through; only run/probation.ts sets it. */
-  settling: NodeJS.Timeout | undefined
+  settling: Disposable | undefined
   /** No automatic checkpoint before this instant, milliseconds since 1970. */
   notBefore: number
   /** When the run will be saved, milliseconds since 1970; undefined without a limit. Only run/walltime-watch.ts sets it. */
@@ -142,6 +145,25 @@ export type LookContext = Pick<Context, 'config' | 'node' | 'log' | 'commands'>
 /** Looks at a payload beside the event loop. @throws StintError E_PREFLIGHT when there is too much to look at */
 export type Look = <K extends LookKind>(kind: K, sandbox: Looked, facts: LookFacts[K]) => Promise<LookAnswers[K]>
 
+/** What of an image is not the engine's (member/image-contents.ts). */
+export interface ImageContents {
+  /** The payload stands frozen: who its processes are, what the kernel knows of them, what travels with the image. @param signal ends it */
+  recordFrozen(context: Context, sandbox: Sandbox, directory: string, found: LookAnswers['frozen'], signal: AbortSignal): Promise<void>
+  /** All members are frozen: what they have open for writing. @returns how many files are on record */
+  recordFiles(context: Context, sandbox: Sandbox, directory: string, files: FilesOnRecord): Promise<number>
+  bytesBelow(directory: string): Promise<number>
+  /** @throws StintError E_STORE_QUOTA */
+  assertWithinRoom(directory: string, room: number): Promise<void>
+  /** @throws StintError E_IDENTITY_CHANGED */
+  assertNotForged(context: Context, directory: string, manifest: Pick<Manifest, 'uid' | 'gid' | 'rootPid' | 'files'>): Promise<void>
+  /** Before the engine restores. @param cgroups of the payload @throws StintError */
+  putIn(context: Context, sandbox: Sandbox, image: StoredImage, cgroups: readonly string[]): Promise<void>
+  /** Everything is restored and nothing runs. */
+  putBackLedger(context: Context, sandbox: Sandbox, directory: string): Promise<void>
+  /** Everything has its identity, and nothing has run yet. @throws StintError E_IDENTITY_CHANGED */
+  assertSame(context: Context, sandbox: Sandbox, directory: string): Promise<void>
+}
+
 /** How quickly this daemon answers. */
 export interface Health {
   readonly loopDelay: LoopDelay
@@ -158,6 +180,9 @@ export interface Context {
   readonly version: string
   readonly catalogue: Catalogue
   readonly commands: CommandRunner
+  readonly clock: Clock
+  readonly kernel: Kernel
+  readonly contents: ImageContents
   readonly users: Users
   readonly scontrol: Scontrol
   readonly sbatch: Sbatch

@@ -1,5 +1,4 @@
 import { StintError, asStintError } from './core/errors.ts'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Context } from './context.ts'
 
 /**
@@ -15,7 +14,7 @@ export function assertNotStopping({ stopping }: Context, cause?: unknown): void 
 
 /** Waits between two tries. @throws StintError E_STOPPING when the daemon stops first */
 export async function pause(context: Context, seconds: number): Promise<void> {
-  await sleep(seconds * 1000, undefined, { signal: context.stopping, ref: false }).catch((cause: unknown) => {
+  await context.clock.sleep(seconds * 1000, context.stopping).catch((cause: unknown) => {
     assertNotStopping(context, cause)
     throw cause
   })

@@ -1,8 +1,6 @@
 import { rmSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { asStintError } from '../core/errors.ts'
 import type { Member } from '../catalogue/members.ts'
-import { removePayloadCgroup, removeStepRemains } from '../linux/cgroups.ts'
 import { removePlacedScript } from './archive.ts'
 import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from '../context.ts'
 import { dropFinished } from '../images/retention.ts'
@@ -26,8 +24,8 @@ async function clearMember(context: Context, member: Member, jobId: number, sand
   rmSync(sandboxDirectory(context, jobId), { recursive: true, force: true })
   context.catalogue.members.move(member.id, 'ended', Date.now())
   // Processes that were just killed stay in their cgroup until they are reaped.
-  for (let tries = 0; tries < 100 && !removePayloadCgroup(member.payload_cgroup); tries++) await sleep(50, undefined, { ref: false })
-  setTimeout(() => { removeStepRemains(member.payload_cgroup) }, stepEndSeconds * 1000).unref()
+  for (let tries = 0; tries < 100 && !context.kernel.removePayloadCgroup(member.payload_cgroup); tries++) await context.clock.sleep(50)
+  context.clock.after(stepEndSeconds * 1000, () => { context.kernel.removeStepRemains(member.payload_cgroup) })
 }
 
 /** A member that never came to life: the job runs plain. */
@@ -36,7 +34,7 @@ export function abandonMember(context: Context, memberId: number): void {
   const run = context.catalogue.runs.get(member.run_id)
   if (run === undefined) return
   const sandbox = context.sandboxes.get(run.job_id)
-  clearTimeout(sandbox?.deadline)
+  sandbox?.deadline?.[Symbol.dispose]()
   context.sandboxes.delete(run.job_id)
   void clearMember(context, member, run.job_id, sandbox).catch((error: unknown) => { context.log.error({ err: error }, 'clean-up failed') })
 }
@@ -47,7 +45,7 @@ async function imagesAreDone(context: Context, sandbox: Sandbox, endedByItself: 
     const job = await context.scontrol.showJob(sandbox.run.job_id).catch(() => undefined)
     if (job === undefined || job.restarts > sandbox.restarts) return false
     if (job.state !== 'COMPLETING') return finishedStates.has(job.state) || (job.state === 'RUNNING' && endedByItself)
-    await sleep(1000, undefined, { ref: false })
+    await context.clock.sleep(1000)
   }
   return false
 }
@@ -72,7 +70,7 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
   const { run } = sandbox
   if (context.sandboxes.get(run.job_id) !== sandbox) return
   context.sandboxes.delete(run.job_id)
-  clearTimeout(sandbox.deadline)
+  sandbox.deadline?.[Symbol.dispose]()
   const member = context.catalogue.members.require(sandbox.memberId)
   const saved = member.state === 'held'
   context.closing.add(member.id)
@@ -103,7 +101,7 @@ export function watchGuard(context: Context, sandbox: Sandbox): void {
   sandbox.link = undefined
   const look = (): void => {
     if (sandbox.link !== undefined || context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
-    if (sandbox.guard.isAlive) setTimeout(look, 100).unref()
+    if (sandbox.guard.isAlive) context.clock.after(100, look)
     else void closeSandbox(context, sandbox, null).catch((error: unknown) => { context.log.error({ err: error }, 'closing failed') })
   }
   look()

@@ -4,21 +4,11 @@ import type { DumpOrder, DumpReport, RunCut, SealReport } from '../core/member.t
 import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
 import { emptyBook } from '../core/launch-book.ts'
 import { StintError, asStintError } from '../core/errors.ts'
-import { cgroupPlaces } from '../linux/cgroups.ts'
-import { memoryInUse } from '../linux/memory-limit.ts'
-import { processStat } from '../linux/processes.ts'
-import { payloadGroups, rootAlive } from '../linux/payload.ts'
-import { bytesBelow } from '../linux/tree-bytes.ts'
-import { carryOut } from './archive.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from '../context.ts'
-import { assertNotForged, recordIdentities } from './identities.ts'
-import { recordLedger } from './ledger.ts'
 import { assertNoObstacles, assertTreeComplete, bytesBeside } from './preflight.ts'
 import { watchDecision } from './in-doubt.ts'
-import { recordReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
-import { SpaceWatch, assertWithinRoom, outOfRoom } from './space-watch.ts'
-import { recordFiles } from './file-rollback.ts'
+import { SpaceWatch, outOfRoom } from './space-watch.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
 
@@ -83,15 +73,15 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   using space = new SpaceWatch(draft.directory, room)
   const started = performance.now()
   const running = await context.engine.startDump({
-    pid1, uid: run.uid, gid: run.gid, groups: payloadGroups(pid1, rootPid), rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
+    pid1, uid: run.uid, gid: run.gid, groups: context.kernel.payloadGroups(pid1, rootPid), rootPid, directory: draft.directory, keepRunning: order.keepRunning, unseen: sandbox.noticing === true,
     limitBytes: room, barrierSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, run.job_id),
   })
-  const stat = processStat(running.pid)
+  const stat = context.kernel.processStat(running.pid)
   if (stat !== undefined) context.catalogue.checkpoints.setEngine(row.id, stat.pid, stat.startTime)
   context.fault('dumping')
   half.reached = running.prepared
-  half.prepared = await withinLimits(running, space.signal, room, context.config.checkpoint.timeout_seconds)
-  half.memory = memoryInUse(cgroupPlaces(pid1) ?? [])
+  half.prepared = await withinLimits(context, running, space.signal, room, context.config.checkpoint.timeout_seconds)
+  half.memory = context.kernel.memoryInUse(context.kernel.cgroupPlaces(pid1) ?? [])
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.reach(row.id, 'written')
   context.fault('prepared')
@@ -102,14 +92,9 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   Object.assign(half, { carried, objects, files: found })
   for (const text of found.notes) sandbox.link?.send('say', { text })
   if (order.keepRunning && found.watchesTrees) tellWatchers(context, sandbox)
-  // Side by side: the payload is frozen for all of them.
-  const outcomes = await Promise.allSettled([
-    recordIdentities(context, sandbox, draft.directory), recordLedger(context, sandbox, draft.directory, found.living), carryOut(context, sandbox, draft.directory, found.entries, carried, space.signal),
-  ])
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason
-  await recordReadFiles(context, sandbox, draft.directory, found.readFiles)
-  await assertWithinRoom(draft.directory, room)
-  return { dumpMs, bytes: await bytesBelow(draft.directory) }
+  await context.contents.recordFrozen(context, sandbox, draft.directory, found, space.signal)
+  await context.contents.assertWithinRoom(draft.directory, room)
+  return { dumpMs, bytes: await context.contents.bytesBelow(draft.directory) }
 }
 
 /** All members are frozen: what they have open for writing goes on record. */
@@ -117,8 +102,8 @@ export async function record(context: Context, sandbox: Sandbox, order: DumpOrde
   const half = requireDump(sandbox, order)
   const { files, objects } = half
   if (files === undefined || objects === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
-  half.objects = { ...objects, copies: await recordFiles(context, sandbox, half.draft.directory, files) }
-  await assertWithinRoom(half.draft.directory, roomOf(sandbox, order))
+  half.objects = { ...objects, copies: await context.contents.recordFiles(context, sandbox, half.draft.directory, files) }
+  await context.contents.assertWithinRoom(half.draft.directory, roomOf(sandbox, order))
 }
 
 /** Bytes that this member may write. */
@@ -132,8 +117,8 @@ function roomOf(sandbox: Sandbox, { members, room }: DumpOrder): number {
  * @param room beyond which no file of it grows, bytes
  * @throws StintError as the engine does; the reason of `over`; E_CRIU_DUMP_FAILED after `seconds`
  */
-async function withinLimits(running: RunningDump, over: AbortSignal, room: number, seconds: number): Promise<PreparedDump> {
-  const late = AbortSignal.timeout(Math.ceil(seconds * 1000))
+async function withinLimits(context: Context, running: RunningDump, over: AbortSignal, room: number, seconds: number): Promise<PreparedDump> {
+  const late = context.clock.timeout(Math.ceil(seconds * 1000))
   const stop = (): void => { running.stop() }
   for (const signal of [over, late]) signal.addEventListener('abort', stop, { once: true })
   try {
@@ -180,7 +165,7 @@ export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder,
   const { row, draft, objects } = requireDump(sandbox, order)
   const { catalogue } = context
   const manifest = manifestOf(context, sandbox, order, cut, await draft.finish())
-  await assertNotForged(context, draft.directory, manifest)
+  await context.contents.assertNotForged(context, draft.directory, manifest)
   const path = draft.seal(manifest)
   catalogue.transaction(() => {
     catalogue.checkpoints.reach(row.id, 'sealed')
@@ -202,7 +187,7 @@ export async function commit(context: Context, sandbox: Sandbox, order: DumpOrde
   context.fault('ending')
   const failed = await prepared.commit().then(() => undefined, (error: unknown) => asStintError(error))
   catalogue.checkpoints.setTimes(row.id, { frozenMs: Date.now() - startedAt })
-  if (rootAlive(sandbox.pid1, rootPid) !== order.keepRunning) throw failed ?? new StintError('E_CRIU_DUMP_FAILED', 'the payload is not as the dump should have left it')
+  if (context.kernel.rootAlive(sandbox.pid1, rootPid) !== order.keepRunning) throw failed ?? new StintError('E_CRIU_DUMP_FAILED', 'the payload is not as the dump should have left it')
   catalogue.members.move(sandbox.memberId, order.keepRunning ? 'running' : 'held', Date.now())
   if (order.keepRunning) await reopen(context, sandbox)
   else await endDump(sandbox)
@@ -234,7 +219,7 @@ export async function abort(context: Context, sandbox: Sandbox, order: DumpOrder
   if (half?.row.number !== order.checkpoint) return
   // An engine that is under way comes to its barrier first: killed in its work it would leave its traces in the payload.
   await half.reached?.catch(() => undefined)
-  if (half.prepared !== undefined && rootAlive(sandbox.pid1, rootPid)) await half.prepared.abort()
+  if (half.prepared !== undefined && context.kernel.rootAlive(sandbox.pid1, rootPid)) await half.prepared.abort()
   const { phase } = catalogue.checkpoints.require(half.row.id)
   // Somebody ended the job in the middle.
   const isOver = catalogue.members.require(sandbox.memberId).state === 'ended'

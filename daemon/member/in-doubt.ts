@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { asStintError } from '../core/errors.ts'
 import type { DumpOrder } from '../core/member.ts'
 import type { Context, Sandbox } from '../context.ts'
@@ -16,7 +15,7 @@ export async function awaitDecision(context: Context, sandbox: Sandbox, checkpoi
     } catch (error) {
       context.log.warn({ err: asStintError(error), job: sandbox.run.job_id, coordinator: sandbox.coordinator }, 'the coordinator does not answer; the payload stays as it is')
     }
-    await sleep(askAgainSeconds * 1000, undefined, { ref: false })
+    await context.clock.sleep(askAgainSeconds * 1000)
   }
   return undefined
 }
@@ -28,7 +27,7 @@ export async function awaitDecision(context: Context, sandbox: Sandbox, checkpoi
 export function watchDecision(context: Context, sandbox: Sandbox, order: DumpOrder, carryOut: (decision: 'commit' | 'abort') => Promise<void>): void {
   const half = sandbox.dump
   const watch = async (): Promise<void> => {
-    await sleep(silentSeconds * 1000, undefined, { ref: false })
+    await context.clock.sleep(silentSeconds * 1000)
     const undecided = (): boolean => sandbox.dump === half && context.catalogue.checkpoints.require(half?.row.id ?? 0).decision === 'none'
     const decision = await awaitDecision(context, sandbox, order.checkpoint, undecided)
     if (decision === undefined || !undecided()) return

@@ -4,7 +4,6 @@ import { StintError, asStintError } from '../core/errors.ts'
 import type { MemberObservation } from '../core/member.ts'
 import { clockTime } from '../core/save-failure.ts'
 import { assumedSeconds, predict, type DeadlineRules, type Prediction } from '../core/deadline.ts'
-import { isFrozen } from '../linux/cgroups.ts'
 import type { Context, Sandbox } from '../context.ts'
 import { scriptObstacles } from './job-script.ts'
 import { tellKeys } from './ledger.ts'
@@ -89,7 +88,7 @@ export function tellObstacles(sandbox: Sandbox, obstacles: readonly Obstacle[], 
 
 /** Slurm freezes the whole step, its guard included: nothing in it answers, and CRIU would wait for ever. @throws StintError E_SUSPENDED */
 export function assertNotSuspended(context: Context, sandbox: Sandbox): void {
-  if (isFrozen(context.catalogue.members.require(sandbox.memberId).payload_cgroup)) {
+  if (context.kernel.isFrozen(context.catalogue.members.require(sandbox.memberId).payload_cgroup)) {
     throw new StintError('E_SUSPENDED', `job ${sandbox.run.job_id} is suspended`)
   }
 }

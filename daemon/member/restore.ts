@@ -1,35 +1,27 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { StintError, asStintError } from '../core/errors.ts'
-import { cgroupPlaces, placesForRestore } from '../linux/cgroups.ts'
-import { memoryLimit, nodeSwapBytes } from '../linux/memory-limit.ts'
-import { killPayload, payloadByName, rootAlive } from '../linux/payload.ts'
+import { placesForRestore } from '../linux/cgroups.ts'
 import type { ProcessStat } from '../linux/processes.ts'
 import type { StoredImage } from '../../plugins/stores/store.ts'
-import { carryIn } from './archive.ts'
 import { type Context, type Sandbox, engineDirectory, rootPid } from '../context.ts'
 import { pathsForDeleted } from './deleted-names.ts'
-import { assertNotForged, assertSame } from './identities.ts'
-import { putBackLedger } from './ledger.ts'
-import { assertReadFiles } from './read-files.ts'
 import { reopen } from './reopen.ts'
-import { rollBack } from './file-rollback.ts'
 import { settleSeconds } from './probation-seconds.ts'
 import { assertNotStopping } from '../stopping.ts'
 
 /** A member's half of a restore, in the order the coordinator calls it (core/member.ts). */
 
 /** Ends what is left of a payload; PID 1 reaps it, and the same PIDs must be free for the next try. */
-async function clearPayload(sandbox: Sandbox): Promise<void> {
+async function clearPayload(context: Context, sandbox: Sandbox): Promise<void> {
   for (let tries = 0; tries < 250; tries++) {
-    if (await killPayload(sandbox.pid1) === 0) return
-    await sleep(20)
+    if (await context.kernel.killPayload(sandbox.pid1) === 0) return
+    await context.clock.sleep(20)
   }
   throw new StintError('E_CRIU_RESTORE_FAILED', 'processes of a failed restore could not be ended')
 }
 
 /** Slurm may have lowered the limit since (26.05: --mem-update): the kernel would end the job in the midst of its restore. @throws StintError E_TOO_LITTLE_MEMORY */
-function assertRoom(sandbox: Sandbox, { manifest: { checkpoint, memory } }: StoredImage): void {
-  const { memory: limit, withSwap } = memoryLimit(cgroupPlaces(sandbox.pid1) ?? [], nodeSwapBytes())
+function assertRoom({ kernel }: Context, sandbox: Sandbox, { manifest: { checkpoint, memory } }: StoredImage): void {
+  const { memory: limit, withSwap } = kernel.memoryLimit(kernel.cgroupPlaces(sandbox.pid1) ?? [], kernel.nodeSwapBytes())
   if (memory === undefined || withSwap === undefined || memory <= withSwap) return
   const megabytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20)
   throw new StintError('E_TOO_LITTLE_MEMORY', `the job held ${megabytes(memory)} MB of memory at checkpoint ${checkpoint}, and may have ${megabytes(limit ?? withSwap)} MB here`)
@@ -45,27 +37,25 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
   context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
   context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)
   await context.store.verify(image)
-  await assertNotForged(context, image.directory, image.manifest)
+  await context.contents.assertNotForged(context, image.directory, image.manifest)
   await context.engine.assertFits(image.directory)
   try {
     if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
     if (sandbox.options.net === 'private') await context.network.silence(sandbox.pid1)
-    const cgroups = placesForRestore(cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
-    assertRoom(sandbox, image)
+    const cgroups = placesForRestore(context.kernel.cgroupPlaces(sandbox.pid1) ?? [], context.catalogue.members.require(sandbox.memberId).payload_cgroup)
+    assertRoom(context, sandbox, image)
     const groups = context.users.groupsOf(run.user)
     groups.catch(() => undefined) // Awaited below.
-    await carryIn(context, sandbox, image.directory, cgroups)
-    await rollBack(context, sandbox, image)
-    await assertReadFiles(context, sandbox, image.directory)
+    await context.contents.putIn(context, sandbox, image, cgroups)
     const running = await context.engine.startRestore({
       paths: await pathsForDeleted(context, sandbox, image.directory, await groups, true),
       pid1: sandbox.pid1, uid: run.uid, gid: run.gid, groups: await groups, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
       timeoutSeconds: context.config.restore.timeout_seconds,
-      cgroups, restored: async () => putBackLedger(context, sandbox, image.directory),
+      cgroups, restored: async () => context.contents.putBackLedger(context, sandbox, image.directory),
     })
     context.fault('restoring')
     sandbox.restoring = await running.prepared
-    await assertSame(context, sandbox, image.directory)
+    await context.contents.assertSame(context, sandbox, image.directory)
   } catch (error) {
     assertNotStopping(context, error)
     await clear(context, sandbox)
@@ -75,11 +65,11 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
 
 /** A restore that outlived the daemon which began it: gives it the word and waits for its end. No error when there is none. */
 async function settleOrphan(context: Context, sandbox: Sandbox, word: 'commit' | 'abort'): Promise<void> {
-  const engines = async (): Promise<ProcessStat[]> => payloadByName(sandbox.pid1, context.engine.name)
+  const engines = async (): Promise<ProcessStat[]> => context.kernel.payloadByName(sandbox.pid1, context.engine.name)
   const [found] = await engines()
   if (found === undefined) return
   const ended = async (): Promise<void> => {
-    while ((await engines()).length > 0) await sleep(50)
+    while ((await engines()).length > 0) await context.clock.sleep(50)
   }
   await context.engine.answerOrphan({ pid1: sandbox.pid1, timeoutSeconds: context.config.restore.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id), pid: found.pid, startTime: found.startTime, uid: sandbox.run.uid, operation: 'restore', word, ended: ended() })
 }
@@ -90,7 +80,7 @@ export async function resume(context: Context, sandbox: Sandbox): Promise<void> 
   sandbox.restoring = undefined
   if (restoring !== undefined) await restoring.commit()
   else await settleOrphan(context, sandbox, 'commit')
-  if (restoring === undefined && !rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_CRIU_RESTORE_FAILED', `member ${sandbox.member} has no payload to go on with`)
+  if (restoring === undefined && !context.kernel.rootAlive(sandbox.pid1, rootPid)) throw new StintError('E_CRIU_RESTORE_FAILED', `member ${sandbox.member} has no payload to go on with`)
   if (sandbox.options.net === 'private') await context.network.endSilence(sandbox.pid1)
   context.catalogue.transaction(() => {
     context.catalogue.members.move(sandbox.memberId, 'running', Date.now())
@@ -106,5 +96,5 @@ export async function clear(context: Context, sandbox: Sandbox): Promise<void> {
   sandbox.restoring = undefined
   if (restoring === undefined) await settleOrphan(context, sandbox, 'abort')
   await restoring?.abort().catch((error: unknown) => { context.log.warn({ err: asStintError(error), job: sandbox.run.job_id }, 'the engine did not give up') })
-  await clearPayload(sandbox)
+  await clearPayload(context, sandbox)
 }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import type { Member } from '../catalogue/members.ts'
 import type { Run } from '../catalogue/runs.ts'
@@ -8,9 +7,6 @@ import { StintError } from '../core/errors.ts'
 import type { DumpOrder } from '../core/member.ts'
 import { parseOptions } from '../core/options.ts'
 import { numberWord, type Message } from '../core/wire.ts'
-import { rootAlive } from '../linux/payload.ts'
-import { HeldProcess } from '../linux/held-process.ts'
-import { isAlive } from '../linux/processes.ts'
 import type { GuardLink } from '../member/monitor-connection.ts'
 import { attach } from '../member/open.ts'
 import { abortAll, endOthers } from '../run/checkpoint.ts'
@@ -38,7 +34,7 @@ function openCheckpoint(context: Context, runId: string): Checkpoint | undefined
 async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pid, engine_start: start }: Checkpoint, word: 'commit' | 'abort'): Promise<void> {
   if (pid === null || start === null) return
   const ended = async (): Promise<void> => {
-    while (isAlive(pid, start)) await sleep(50)
+    while (context.kernel.isAlive(pid, start)) await context.clock.sleep(50)
   }
   await context.engine.answerOrphan({ pid1: sandbox.pid1, timeoutSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id), pid, startTime: start, uid: sandbox.run.uid, operation: 'dump', word, ended: ended() })
 }
@@ -47,7 +43,7 @@ async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pi
 async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkpoint, word: Word): Promise<AfterCrash> {
   await settleEngine(context, sandbox, checkpoint, word)
   const { catalogue } = context
-  const payloadLives = rootAlive(sandbox.pid1, rootPid)
+  const payloadLives = context.kernel.rootAlive(sandbox.pid1, rootPid)
   const outcome = afterCrash({ word, keepRunning: checkpoint.keep_running === 1, payloadLives })
   if (outcome === 'saved') {
     if (checkpoint.decision === 'none') catalogue.checkpoints.commit(checkpoint.id)
@@ -123,10 +119,10 @@ async function recoverMember(context: Context, sandbox: Sandbox, member: Member)
 }
 
 /** Its processes are held if they are those on record. @param link to its guard, when that is alive */
-function sandboxOf(run: Run, member: Member, link: GuardLink | undefined): Sandbox {
+function sandboxOf(context: Context, run: Run, member: Member, link: GuardLink | undefined): Sandbox {
   return {
     ...freshSandbox(), memberId: member.id, run, options: parseOptions(run.options), restarts: member.restarts, link,
-    pid1: HeldProcess.open(member.pid1 ?? 0, member.pid1_start ?? undefined), guard: HeldProcess.open(member.guard_pid, member.guard_start),
+    pid1: context.kernel.hold(member.pid1 ?? 0, member.pid1_start ?? undefined), guard: context.kernel.hold(member.guard_pid, member.guard_start),
     member: member.member, hosts: JSON.parse(run.hosts) as string[], nodes: JSON.parse(member.nodes) as string[],
     network: run.network === null ? undefined : (JSON.parse(run.network) as Sandbox['network']), coordinator: member.coordinator ?? undefined,
   }
@@ -136,7 +132,7 @@ function sandboxOf(run: Run, member: Member, link: GuardLink | undefined): Sandb
 function foundAgain(context: Context, member: Member, link: GuardLink): Sandbox {
   const run = context.catalogue.runs.get(member.run_id)
   if (run === undefined || member.pid1 === null) throw new StintError('E_NOT_VERIFIED', `process ${link.peer.pid} is not the guard of a known sandbox`)
-  const sandbox = sandboxOf(run, member, link)
+  const sandbox = sandboxOf(context, run, member, link)
   sandbox.askedAt = 0 // Slurm may have begun to end the job meanwhile.
   if (sandbox.network !== undefined) sandbox.post = runSide(context).relay(sandbox)
   if (sandbox.options.net === 'private') context.network.adopt(sandbox.pid1)
@@ -173,7 +169,7 @@ export async function closeEnded(context: Context, member: Member): Promise<void
     abandonMember(context, member.id)
     return
   }
-  const sandbox = sandboxOf(run, member, undefined)
+  const sandbox = sandboxOf(context, run, member, undefined)
   context.sandboxes.set(run.job_id, sandbox)
   await closeSandbox(context, sandbox, null)
   // Slurm has ended a saved run before it had accepted its requeue: it takes that afterwards, too.
@@ -184,7 +180,7 @@ export async function closeEnded(context: Context, member: Member): Promise<void
 /** At the start: sandboxes that ended while the daemon was away are closed; the living are expected to attach. */
 export function closeEndedSandboxes(context: Context): void {
   for (const member of context.catalogue.members.alive()) {
-    if (isAlive(member.guard_pid, member.guard_start) && member.state !== 'opening') continue
+    if (context.kernel.isAlive(member.guard_pid, member.guard_start) && member.state !== 'opening') continue
     void closeEnded(context, member).catch((error: unknown) => { context.log.error({ err: error, member: member.id }, 'closing failed') })
   }
 }

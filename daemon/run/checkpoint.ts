@@ -1,11 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import { mayPass } from '../core/blockers.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { emptyBook } from '../core/launch-book.ts'
 import type { DumpOrder, MemberObservation, MemberPort, RunCut } from '../core/member.ts'
 import type { Trigger } from '../core/states.ts'
-import { rootAlive } from '../linux/payload.ts'
 import { type Context, type Sandbox, rootPid } from '../context.ts'
 import { exclusively } from './exclusively.ts'
 import { justEnded, recordFailure, recordSuccess } from './failed-save.ts'
@@ -57,12 +55,12 @@ async function assertRequeuable(context: Context, sandbox: Sandbox): Promise<voi
 const passing = { longest: 3000, pause: 100 }
 
 /** A connection that is about to be accepted, or a program that is being started, is no reason to refuse: looks again for a moment. */
-async function observeAll(members: readonly MemberPort[]): Promise<MemberObservation[]> {
+async function observeAll(context: Context, members: readonly MemberPort[]): Promise<MemberObservation[]> {
   const end = Date.now() + passing.longest
   for (;;) {
     const observations = await atAll(members, (member) => member.observe())
     if (!mayPass(observations.flatMap((one) => one.obstacles)) || Date.now() > end) return observations
-    await sleep(passing.pause)
+    await context.clock.sleep(passing.pause)
   }
 }
 
@@ -74,7 +72,7 @@ async function begin(context: Context, sandbox: Sandbox, options: CheckpointOpti
   const requeuable = options.keepRunning ? Promise.resolve() : assertRequeuable(context, sandbox)
   requeuable.catch(() => undefined) // Awaited below; an obstacle found first must not leave it unhandled.
   const members = await membersOf(context, sandbox)
-  const observations = await observeAll(members)
+  const observations = await observeAll(context, members)
   const obstacles = observations.flatMap((o) => o.obstacles)
   assertNoObstacles(obstacles)
   const bytes = observations.reduce((sum, o) => sum + o.bytes, 0)
@@ -170,7 +168,7 @@ async function make(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
   } catch (error) {
     assertNotStopping(context, error)
     const decided = context.catalogue.checkpoints.ofRun(sandbox.run.id).some((c) => c.number === order.checkpoint && c.decision === 'commit')
-    const isGone = !rootAlive(sandbox.pid1, rootPid)
+    const isGone = !context.kernel.rootAlive(sandbox.pid1, rootPid)
     // The payload is gone although the commit was not clean: the published image is the run now, go on to the requeue.
     if (decided && isGone && !order.keepRunning) {
       await endOthers(context, attempt.members.slice(1), order)
@@ -184,7 +182,7 @@ async function make(context: Context, sandbox: Sandbox, attempt: Attempt): Promi
 
 /** What a payload leaves behind for a moment when it ends says nothing about why it cannot be saved. */
 function hasEnded(context: Context, sandbox: Sandbox): boolean {
-  return context.catalogue.members.require(sandbox.memberId).state === 'running' && !rootAlive(sandbox.pid1, rootPid)
+  return context.catalogue.members.require(sandbox.memberId).state === 'running' && !context.kernel.rootAlive(sandbox.pid1, rootPid)
 }
 
 /** Dumps in all, where each met what is over in a moment (a connection about to be accepted). */
@@ -206,7 +204,7 @@ async function makeAttempt(context: Context, sandbox: Sandbox, options: Checkpoi
       if (left === 0 || error.code !== 'E_CRIU_DUMP_FAILED' || error.details['passing'] !== true) throw error
       context.log.info({ job: sandbox.run.job_id, err: error }, 'a dump met what is over in a moment; trying again')
     }
-    await sleep(passing.pause)
+    await context.clock.sleep(passing.pause)
   }
 }
 
@@ -239,7 +237,7 @@ export async function checkpoint(context: Context, sandbox: Sandbox, options: Ch
       recordFailure(context, sandbox, options.trigger, error)
       // What was refused beforehand has done nothing, and may be asked for without end.
       if (payload.isTouched) audit(context, by, { ...deed, error })
-      throw payload.isTouched && options.trigger === 'request' && rootAlive(sandbox.pid1, rootPid) ? runsOn(error) : error
+      throw payload.isTouched && options.trigger === 'request' && context.kernel.rootAlive(sandbox.pid1, rootPid) ? runsOn(error) : error
     }
   })
 }

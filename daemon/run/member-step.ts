@@ -4,10 +4,7 @@ import type { OtherMember } from '../catalogue/members.ts'
 import type { OpeningPort } from '../cluster/peer-daemons.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import type { MemberPlan, MemberPort } from '../core/member.ts'
-import { cgroupPlaces } from '../linux/cgroups.ts'
-import { HeldProcess } from '../linux/held-process.ts'
 import type { DetachedProgram } from '../linux/command.ts'
-import { isAlive, processStat } from '../linux/processes.ts'
 import { type Context, type Sandbox, engineDirectory } from '../context.ts'
 import { endLaunchesOf } from './launches.ts'
 import { goBackIfLost } from './lost-member.ts'
@@ -40,7 +37,7 @@ function startStep(context: Context, sandbox: Sandbox, member: number): { progra
   const output = join(engineDirectory(context, run.job_id), `member-${member}.out`)
   rmSync(output, { force: true }) // Of another try.
   const program = context.commands.startDetached([
-    init, 'join', ...(cgroupPlaces(sandbox.guard) ?? []).map((place) => place.directory), '--',
+    init, 'join', ...(context.kernel.cgroupPlaces(sandbox.guard) ?? []).map((place) => place.directory), '--',
     programs.setpriv, `--reuid=${run.uid}`, `--regid=${run.gid}`, '--init-groups', '--',
     programs.srun, `--jobid=${run.job_id}`, '--overlap', `--nodelist=${nodes[member] ?? ''}`, '--nodes=1', '--ntasks=1', '--mpi=none', '--export=NONE', '--chdir=/',
     '--input=none', '--output=none', '--error=none', '--job-name=stint', '--quiet', `--stint-member=${member}`, init, 'launcher',
@@ -69,14 +66,14 @@ function openingOf(context: Context, sandbox: Sandbox, member: number): OtherMem
 
 async function untilEnded(context: Context, { srunPid, srunStart }: OtherMember, seconds = Infinity): Promise<void> {
   const end = Date.now() + seconds * 1000
-  while (isAlive(srunPid, srunStart) && Date.now() < end) await pause(context, pauseSeconds)
+  while (context.kernel.isAlive(srunPid, srunStart) && Date.now() < end) await pause(context, pauseSeconds)
 }
 
 /** Ends the step of a try to open a member: the next try must not meet it. */
 async function endTry(context: Context, opening: OtherMember | undefined): Promise<void> {
   if (opening === undefined) return
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    using srun = HeldProcess.open(opening.srunPid, opening.srunStart)
+    using srun = context.kernel.hold(opening.srunPid, opening.srunStart)
     srun.signal(signal)
     await untilEnded(context, opening, endSeconds)
   }
@@ -91,7 +88,7 @@ async function tryToOpen(context: Context, sandbox: Sandbox, port: OpeningPort, 
   const { member, node } = port
   await port.expect(plan)
   const { program, output } = startStep(context, sandbox, member)
-  const other = { member, node, srunPid: program.pid, srunStart: processStat(program.pid)?.startTime ?? 0 }
+  const other = { member, node, srunPid: program.pid, srunStart: context.kernel.processStat(program.pid)?.startTime ?? 0 }
   record(context, sandbox, member, { ...other, opening: true })
   context.fault('member-started')
   const waiting = new AbortController()

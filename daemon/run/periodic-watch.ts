@@ -57,7 +57,7 @@ function nextDue(context: Context, sandbox: Sandbox, now: number): number | unde
 
 async function saveAndRunOn(context: Context, sandbox: Sandbox, waitSeconds: number): Promise<void> {
   try {
-    await saveInTurn(context, sandbox, { trigger: 'schedule', keepRunning: true }, AbortSignal.any([context.stopping, AbortSignal.timeout(Math.ceil(waitSeconds * 1000))]))
+    await saveInTurn(context, sandbox, { trigger: 'schedule', keepRunning: true }, AbortSignal.any([context.stopping, context.clock.timeout(Math.ceil(waitSeconds * 1000))]))
   } catch (error) {
     context.log.warn({ err: error, job: sandbox.run.job_id }, 'periodic checkpoint not made')
     // All else is told by the checkpoint itself; this one was never begun.

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { StintError } from '../core/errors.ts'
 import { crashSignal } from '../core/ways-back.ts'
 import type { Context, Sandbox } from '../context.ts'
@@ -11,11 +10,11 @@ import { type FailedImage, recordFailedWay } from './next-way.ts'
 
 /** Once the payload has lived for a while after its restore, that checkpoint's earlier attempts count no more. */
 export function watchSettling(context: Context, sandbox: Sandbox, checkpoint: number): void {
-  clearTimeout(sandbox.settling)
-  sandbox.settling = setTimeout(() => {
+  sandbox.settling?.[Symbol.dispose]()
+  sandbox.settling = context.clock.after(context.config.restore.settle_seconds * 1000, () => {
     const live = context.sandboxes.get(sandbox.run.job_id) === sandbox
     if (live && context.catalogue.members.require(sandbox.memberId).state !== 'restoring') context.store.clearAttempts({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint })
-  }, context.config.restore.settle_seconds * 1000).unref()
+  })
 }
 
 /** The restore that is just being followed up is on record before its payload's end is judged. */
@@ -52,8 +51,8 @@ export async function answerEarlyEnd(context: Context, sandbox: Sandbox, waitSta
     return
   }
   // This restore has not come through: what it counted stays.
-  clearTimeout(sandbox.settling)
-  while (sandbox.busy) await sleep(busyLookMilliseconds)
+  sandbox.settling?.[Symbol.dispose]()
+  while (sandbox.busy) await context.clock.sleep(busyLookMilliseconds)
   const signal = crashSignal(waitStatus)
   const member = context.catalogue.members.require(sandbox.memberId)
   const image = context.store.list(sandbox.run.job_id).find(({ manifest }) => manifest.run === sandbox.run.id && manifest.checkpoint === member.restore_from)

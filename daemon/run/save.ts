@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import { StintError, asStintError } from '../core/errors.ts'
 import { checkpoint, type CheckpointOptions } from './checkpoint.ts'
@@ -39,7 +38,7 @@ export async function saveInTurn(context: Context, sandbox: Sandbox, options: Ch
   for (;;) {
     using slot = takeSlot(context, sandbox)
     if (slot !== undefined) return await checkpoint(context, sandbox, options)
-    await sleep(slotLookSeconds() * 1000, undefined, { signal, ref: false }).catch((cause: unknown) => {
+    await context.clock.sleep(slotLookSeconds() * 1000, signal).catch((cause: unknown) => {
       throw new StintError('E_BUSY', `no place among the ${context.config.store.writers} writers of ${context.store.name}, of which one user has at most half, came free in time`, { cause })
     })
   }
@@ -51,7 +50,7 @@ export async function saveInTurn(context: Context, sandbox: Sandbox, options: Ch
  */
 export async function saveBeforeEnd(context: Context, sandbox: Sandbox, trigger: CheckpointOptions['trigger']): Promise<void> {
   for (;;) {
-    while (sandbox.busy) await sleep(busyLookMilliseconds, undefined, { ref: false })
+    while (sandbox.busy) await context.clock.sleep(busyLookMilliseconds)
     if (context.sandboxes.get(sandbox.run.job_id) !== sandbox || context.catalogue.members.require(sandbox.memberId).state !== 'running') return
     try {
       await saveNow(context, sandbox, { trigger, keepRunning: false })

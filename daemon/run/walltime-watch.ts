@@ -18,13 +18,13 @@ const askAgainSeconds = 5
  * cleared here and in close-sandbox alone.
  */
 export function armDeadline(context: Context, sandbox: Sandbox, inSeconds = 0): void {
-  clearTimeout(sandbox.deadline)
-  sandbox.deadline = setTimeout(() => {
+  sandbox.deadline?.[Symbol.dispose]()
+  sandbox.deadline = context.clock.after(inSeconds * 1000, () => {
     look(context, sandbox).catch((error: unknown) => {
       context.log[sandbox.pid1.isAlive ? 'error' : 'debug']({ err: error, job: sandbox.run.job_id }, 'a look at the deadline failed')
       if (isHere(context, sandbox)) armDeadline(context, sandbox, askAgainSeconds)
     })
-  }, inSeconds * 1000).unref()
+  })
 }
 
 function isHere(context: Context, sandbox: Sandbox): boolean {

@@ -5,6 +5,7 @@ import { pino } from 'pino'
 import { freshSandbox, type Context, type Sandbox } from '../../daemon/context.ts'
 import { PeerDaemons } from '../../daemon/cluster/peer-daemons.ts'
 import { emptyBook } from '../../daemon/core/launch-book.ts'
+import { imageContents } from '../../daemon/member/image-contents.ts'
 import { look } from '../../daemon/member/looks.ts'
 import { PostOffice } from '../../daemon/member/relay.ts'
 import { Catalogue } from '../../daemon/catalogue/catalogue.ts'
@@ -15,8 +16,10 @@ import { resolveConfig } from '../../daemon/core/config.ts'
 import type { Manifest } from '../../daemon/core/manifest.ts'
 import { defaultOptions } from '../../daemon/core/options.ts'
 import { noFaults } from '../../daemon/core/fault-points.ts'
+import { systemClock } from '../../daemon/linux/clock.ts'
 import { CommandRunner } from '../../daemon/linux/command.ts'
 import { HeldProcess } from '../../daemon/linux/held-process.ts'
+import { linux } from '../../daemon/linux/kernel.ts'
 import { SandboxNetwork } from '../../daemon/linux/network.ts'
 import { Segment } from '../../daemon/linux/segment.ts'
 import { Users } from '../../daemon/linux/users.ts'
@@ -68,7 +71,7 @@ export function makeContext(): TestContext {
   const stopping = new AbortController()
   const peers = new Peers(peerSettings(config), log)
   const context: Context = {
-    config, log, node: 'n1', version: '0.0.0', catalogue, commands, criuVersion: '4.2.1', fault: noFaults, budgets: new Budgets(config.limits), sandboxes: new Map(), closing: new Set(), stopping: stopping.signal,
+    config, log, node: 'n1', version: '0.0.0', catalogue, commands, clock: systemClock, kernel: linux, contents: imageContents, criuVersion: '4.2.1', fault: noFaults, budgets: new Budgets(config.limits), sandboxes: new Map(), closing: new Set(), stopping: stopping.signal,
     scontrol: new Scontrol(commands, config.programs, 5),
     users: new Users(commands, '/usr/bin/getent'),
     sbatch: new Sbatch(commands, config.programs, 5),
