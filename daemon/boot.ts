@@ -78,7 +78,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   await using stack = new AsyncDisposableStack()
   if (!withoutCoreDumps()) log.warn('core files cannot be switched off')
   mkdirSync(join(config.paths.run_dir, 'sandboxes'), { recursive: true, mode: 0o755 })
-  const catalogue = stack.use(new Catalogue(cataloguePath(config), join(import.meta.dirname, '..', 'migrations'), config.limits.events_per_run))
+  const catalogue = stack.use(Catalogue.open(cataloguePath(config), join(import.meta.dirname, '..', 'migrations'), config.limits.events_per_run))
   const commands = new CommandRunner(log)
   const { programs } = config
   const cpu = new CpuRecord(commands, programs.criu, join(config.paths.state_dir, 'cpu'))

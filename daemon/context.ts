@@ -47,6 +47,10 @@ export interface MemberDump {
   readonly row: Checkpoint
   readonly draft: ImageDraft
   readonly startedAt: number
+  /** Its checkpoint is being given up: what is under way ends at its next wait. */
+  readonly ending: AbortController
+  /** The step under way. */
+  step: Promise<unknown>
   /** The engine is under way; settles at its barrier or its end. */
   reached: Promise<unknown> | undefined
   /** Set when the engine stands at its barrier. */

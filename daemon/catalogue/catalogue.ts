@@ -1,6 +1,6 @@
 import { Audit } from './audit.ts'
 import { Checkpoints } from './checkpoints.ts'
-import { openDatabase } from './database.ts'
+import { openDatabase, type Connection } from './database.ts'
 import { Members } from './members.ts'
 import { Events, Images, Throughput } from './records.ts'
 import { Runs } from './runs.ts'
@@ -14,11 +14,11 @@ export class Catalogue implements Disposable {
   readonly events: Events
   readonly throughput: Throughput
   readonly audit: Audit
-  readonly #db: ReturnType<typeof openDatabase>
+  readonly #db: Connection
 
   /** @param eventsPerRun older ones are forgotten */
-  constructor(path: string, migrationsDirectory: string, eventsPerRun = 1000) {
-    this.#db = openDatabase(path, migrationsDirectory)
+  constructor(db: Connection, eventsPerRun = 1000) {
+    this.#db = db
     this.runs = new Runs(this.#db)
     this.members = new Members(this.#db)
     this.checkpoints = new Checkpoints(this.#db)
@@ -26,6 +26,11 @@ export class Catalogue implements Disposable {
     this.events = new Events(this.#db, eventsPerRun)
     this.throughput = new Throughput(this.#db)
     this.audit = new Audit(this.#db)
+  }
+
+  /** The catalogue in a file. @throws StintError E_CATALOGUE */
+  static open(path: string, migrationsDirectory: string, eventsPerRun?: number): Catalogue {
+    return new Catalogue(openDatabase(path, migrationsDirectory), eventsPerRun)
   }
 
   transaction<T>(work: () => T): T {

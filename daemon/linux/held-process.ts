@@ -117,6 +117,11 @@ export class HeldProcess implements Disposable, ProcessPlace {
     return this.#statusNumber(/^Uid:\s+\d+\s+(\d+)/m)
   }
 
+  /** Its real user id; undefined once it was reaped. */
+  get realUid(): number | undefined {
+    return this.#statusNumber(/^Uid:\s+(\d+)/m)
+  }
+
   /** Its PID as its own PID namespace counts; undefined once it was reaped. */
   get innerPid(): number | undefined {
     return this.#statusNumber(/^NSpid:.*\s(\d+)$/m)

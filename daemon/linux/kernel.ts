@@ -1,7 +1,7 @@
 import { cgroupPlaces, isFrozen, removePayloadCgroup, removeStepRemains } from './cgroups.ts'
 import { HeldProcess } from './held-process.ts'
 import { memoryInUse, memoryLimit, nodeSwapBytes } from './memory-limit.ts'
-import { killPayload, payloadByName, payloadGroups, rootAlive } from './payload.ts'
+import { enginesIn, killPayload, payloadGroups, rootAlive } from './payload.ts'
 import { isAlive, processStat } from './processes.ts'
 
 /** What the protocol of coordinator and members asks of the kernel, and has it do. A simulation has a kernel of its own (tests/protocol). */
@@ -11,7 +11,7 @@ export interface Kernel {
   readonly processStat: typeof processStat
   readonly rootAlive: typeof rootAlive
   readonly payloadGroups: typeof payloadGroups
-  readonly payloadByName: typeof payloadByName
+  readonly enginesIn: typeof enginesIn
   readonly killPayload: typeof killPayload
   readonly cgroupPlaces: typeof cgroupPlaces
   readonly isFrozen: typeof isFrozen
@@ -24,5 +24,5 @@ export interface Kernel {
 
 export const linux: Kernel = {
   hold: (pid, startTime) => HeldProcess.open(pid, startTime),
-  isAlive, processStat, rootAlive, payloadGroups, payloadByName, killPayload, cgroupPlaces, isFrozen, memoryInUse, memoryLimit, nodeSwapBytes, removePayloadCgroup, removeStepRemains,
+  isAlive, processStat, rootAlive, payloadGroups, enginesIn, killPayload, cgroupPlaces, isFrozen, memoryInUse, memoryLimit, nodeSwapBytes, removePayloadCgroup, removeStepRemains,
 }

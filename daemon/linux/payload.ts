@@ -392,12 +392,12 @@ export function nodePids(pid1: HeldProcess): number[] {
   return own === undefined ? [] : listPids().filter((pid) => pid !== pid1.pid && namespaceOf(pid, 'pid') === own)
 }
 
-/** The payload's processes with this name, as the node counts. */
-export async function payloadByName(pid1: HeldProcess, name: string): Promise<ProcessStat[]> {
+/** Engines in a sandbox, as the node counts: processes with this name whose real user is root, as no process of the job is. */
+export async function enginesIn(pid1: HeldProcess, name: string): Promise<ProcessStat[]> {
   return (await nodePidsInTurn(pid1)).flatMap((pid) => {
     using held = HeldProcess.open(pid)
     const stat = held.stat()
-    return stat?.comm === name && isInside(held, pid1) ? [stat] : []
+    return stat?.comm === name && isInside(held, pid1) && held.realUid === 0 ? [stat] : []
   })
 }
 

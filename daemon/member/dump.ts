@@ -3,7 +3,7 @@ import type { PreparedDump, RunningDump } from '../../plugins/engines/engine.ts'
 import type { DumpOrder, DumpReport, RunCut, SealReport } from '../core/member.ts'
 import type { ImageFile, Manifest, StintRecord } from '../core/manifest.ts'
 import { emptyBook } from '../core/launch-book.ts'
-import { StintError, asStintError } from '../core/errors.ts'
+import { StintError, asStintError, isErrorCode } from '../core/errors.ts'
 import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid } from '../context.ts'
 import { assertNoObstacles, assertTreeComplete, bytesBeside } from './preflight.ts'
 import { watchDecision } from './in-doubt.ts'
@@ -40,34 +40,57 @@ async function dropFinished(context: Context, sandbox: Sandbox): Promise<void> {
   await endDump(sandbox)
 }
 
+/** One step at a time, which whoever gives the checkpoint up waits for: what goes on behind an abort would shut what that has opened. */
+async function during<T>(half: MemberDump, work: () => Promise<T>): Promise<T> {
+  await half.step.catch(() => undefined)
+  half.ending.signal.throwIfAborted()
+  const step = work()
+  half.step = step
+  return step
+}
+
 /** @throws StintError E_BUSY while another checkpoint of this member is under way */
 export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<void> {
   await dropFinished(context, sandbox)
   const { catalogue, store } = context
   const { run } = sandbox
   if (catalogue.members.require(sandbox.memberId).state === 'ended') throw new StintError('E_NOT_RUNNING', `job ${run.job_id} has just ended`)
+  // A request that comes late, or twice: what it asks for is over here.
+  if (catalogue.checkpoints.ofRun(run.id).some(({ number }) => number === order.checkpoint)) throw new StintError('E_NOT_RUNNING', `checkpoint ${order.checkpoint} was begun here before`)
   const startedAt = Date.now()
   const key = { job: run.job_id, run: run.id, checkpoint: order.checkpoint, member: sandbox.member, coordinator: order.coordinator }
-  const draft = store.begin(key, !order.keepRunning)
+  await using begun = new AsyncDisposableStack()
+  const draft = begun.use(store.begin(key, !order.keepRunning))
   const row = catalogue.transaction(() => {
     catalogue.members.move(sandbox.memberId, 'dumping', startedAt)
     return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
   })
-  sandbox.dump = { row, draft, startedAt, reached: undefined, prepared: undefined, files: undefined, carried: [], memory: undefined, objects: undefined }
+  begun.move() // From here on it is the dump's.
+  const half: MemberDump = { row, draft, startedAt, ending: new AbortController(), step: Promise.resolve(), reached: undefined, prepared: undefined, files: undefined, carried: [], memory: undefined, objects: undefined }
+  sandbox.dump = half
   if (sandbox.coordinator !== undefined) {
     watchDecision(context, sandbox, order, async (decision) => (
       decision === 'commit' ? commit(context, sandbox, order) : abort(context, sandbox, order, { code: 'E_PEER', message: 'the coordinator has given this checkpoint up' })
     ))
   }
-  await sandbox.post?.shut()
-  if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
-  if (!order.keepRunning) await hold(sandbox)
+  const { signal } = half.ending
+  await during(half, async () => {
+    await sandbox.post?.shut()
+    signal.throwIfAborted()
+    if (sandbox.network !== undefined) await context.network.shutGate(sandbox.pid1)
+    signal.throwIfAborted()
+    if (!order.keepRunning) await hold(sandbox)
+  })
 }
 
 /** Until the engine stands at its barrier and what is not the engine's is in the image, too. */
 export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<DumpReport> {
   const half = requireDump(sandbox, order)
-  const { row, draft } = half
+  return during(half, async () => dumpHalf(context, sandbox, order, half))
+}
+
+async function dumpHalf(context: Context, sandbox: Sandbox, order: DumpOrder, half: MemberDump): Promise<DumpReport> {
+  const { row, draft, ending } = half
   const { run, pid1 } = sandbox
   const room = roomOf(sandbox, order)
   using space = new SpaceWatch(draft.directory, room)
@@ -81,6 +104,7 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   context.fault('dumping')
   half.reached = running.prepared
   half.prepared = await withinLimits(context, running, space.signal, room, context.config.checkpoint.timeout_seconds)
+  ending.signal.throwIfAborted()
   half.memory = context.kernel.memoryInUse(context.kernel.cgroupPlaces(pid1) ?? [])
   const dumpMs = performance.now() - started
   context.catalogue.checkpoints.reach(row.id, 'written')
@@ -92,7 +116,8 @@ export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder)
   Object.assign(half, { carried, objects, files: found })
   for (const text of found.notes) sandbox.link?.send('say', { text })
   if (order.keepRunning && found.watchesTrees) tellWatchers(context, sandbox)
-  await context.contents.recordFrozen(context, sandbox, draft.directory, found, space.signal)
+  ending.signal.throwIfAborted()
+  await context.contents.recordFrozen(context, sandbox, draft.directory, found, AbortSignal.any([space.signal, ending.signal]))
   await context.contents.assertWithinRoom(draft.directory, room)
   return { dumpMs, bytes: await context.contents.bytesBelow(draft.directory) }
 }
@@ -102,8 +127,10 @@ export async function record(context: Context, sandbox: Sandbox, order: DumpOrde
   const half = requireDump(sandbox, order)
   const { files, objects } = half
   if (files === undefined || objects === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
-  half.objects = { ...objects, copies: await context.contents.recordFiles(context, sandbox, half.draft.directory, files) }
-  await context.contents.assertWithinRoom(half.draft.directory, roomOf(sandbox, order))
+  await during(half, async () => {
+    half.objects = { ...objects, copies: await context.contents.recordFiles(context, sandbox, half.draft.directory, files) }
+    await context.contents.assertWithinRoom(half.draft.directory, roomOf(sandbox, order))
+  })
 }
 
 /** Bytes that this member may write. */
@@ -162,10 +189,11 @@ function manifestOf(context: Context, sandbox: Sandbox, order: DumpOrder, cut: R
 
 /** Hashes, flushes, and writes the manifest; the whole checkpoint is published by `publish`. */
 export async function seal(context: Context, sandbox: Sandbox, order: DumpOrder, cut: RunCut): Promise<SealReport> {
-  const { row, draft, objects } = requireDump(sandbox, order)
+  const { row, draft, objects, ending } = requireDump(sandbox, order)
   const { catalogue } = context
   const manifest = manifestOf(context, sandbox, order, cut, await draft.finish())
   await context.contents.assertNotForged(context, draft.directory, manifest)
+  ending.signal.throwIfAborted()
   const path = draft.seal(manifest)
   catalogue.transaction(() => {
     catalogue.checkpoints.reach(row.id, 'sealed')
@@ -217,19 +245,22 @@ export async function abort(context: Context, sandbox: Sandbox, order: DumpOrder
   const { dump: half } = sandbox
   const { catalogue } = context
   if (half?.row.number !== order.checkpoint) return
-  // An engine that is under way comes to its barrier first: killed in its work it would leave its traces in the payload.
+  // What is under way ends first; an engine comes to its barrier: killed in its work it would leave its traces in the payload.
+  half.ending.abort(new StintError(isErrorCode(reason.code) ? reason.code : 'E_INTERNAL', reason.message))
+  await half.step.catch(() => undefined)
   await half.reached?.catch(() => undefined)
   if (half.prepared !== undefined && context.kernel.rootAlive(sandbox.pid1, rootPid)) await half.prepared.abort()
-  const { phase } = catalogue.checkpoints.require(half.row.id)
   // Somebody ended the job in the middle.
-  const isOver = catalogue.members.require(sandbox.memberId).state === 'ended'
-  catalogue.transaction(() => {
-    if (phase !== 'dropped') catalogue.checkpoints.giveUp(half.row.id, reason.code, reason.message)
-    if (!isOver) catalogue.members.move(sandbox.memberId, 'running', Date.now())
-  })
+  const isOver = (): boolean => catalogue.members.require(sandbox.memberId).state === 'ended'
+  if (!isOver()) {
+    sandbox.link?.send('unhold')
+    await reopen(context, sandbox)
+  }
+  // On record last: until then the next daemon does all of it again.
   await endDump(sandbox)
   context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: order.checkpoint })
-  if (isOver) return
-  sandbox.link?.send('unhold')
-  await reopen(context, sandbox)
+  catalogue.transaction(() => {
+    if (catalogue.checkpoints.require(half.row.id).phase !== 'dropped') catalogue.checkpoints.giveUp(half.row.id, reason.code, reason.message)
+    if (!isOver()) catalogue.members.move(sandbox.memberId, 'running', Date.now())
+  })
 }

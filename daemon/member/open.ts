@@ -12,7 +12,7 @@ import { verifyPid1, type Claim } from './claim.ts'
 import { watchGuard } from './close.ts'
 import { type Context, type Sandbox, engineDirectory, freshSandbox, relayPath, sandboxDirectory } from '../context.ts'
 import type { PostOffice } from './relay.ts'
-import { reopen } from './reopen.ts'
+import { openUp } from './reopen.ts'
 
 const SIGUSR1 = 10
 /** How long the plugin may take from the answer to its mounts. */
@@ -140,7 +140,7 @@ export async function buildSandbox(context: Context, link: GuardLink, plan: Blue
   const { options, restarts, member, hosts, nodes, network, coordinator } = plan
   const sandbox: Sandbox = { ...freshSandbox(), memberId, run, options, restarts, member, hosts, nodes, network, coordinator, pid1, guard: HeldProcess.open(plan.claim.task.pid, plan.claim.startTime), link }
   if (network !== undefined) sandbox.post = runSide.relay(sandbox)
-  if (!plan.restoring) await reopen(context, sandbox)
+  if (!plan.restoring) await openUp(context, sandbox)
   context.sandboxes.set(plan.claim.jobId, sandbox)
   context.catalogue.members.move(memberId, plan.restoring ? 'restoring' : 'running', Date.now())
   attach(context, sandbox, link, runSide)

@@ -65,7 +65,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
 
 /** A restore that outlived the daemon which began it: gives it the word and waits for its end. No error when there is none. */
 async function settleOrphan(context: Context, sandbox: Sandbox, word: 'commit' | 'abort'): Promise<void> {
-  const engines = async (): Promise<ProcessStat[]> => context.kernel.payloadByName(sandbox.pid1, context.engine.name)
+  const engines = async (): Promise<ProcessStat[]> => context.kernel.enginesIn(sandbox.pid1, context.engine.name)
   const [found] = await engines()
   if (found === undefined) return
   const ended = async (): Promise<void> => {

@@ -2,11 +2,12 @@ import type { Checkpoint } from '../catalogue/checkpoints.ts'
 import type { Member } from '../catalogue/members.ts'
 import type { Run } from '../catalogue/runs.ts'
 import { afterCrash, wordOnRecord, type AfterCrash, type Word } from '../core/after-crash.ts'
-import { awaitsRequeue, isOpen } from '../core/checkpoint-state.ts'
+import { awaitsRequeue, cameThrough, isOpen } from '../core/checkpoint-state.ts'
 import { StintError } from '../core/errors.ts'
 import type { DumpOrder } from '../core/member.ts'
 import { parseOptions } from '../core/options.ts'
 import { numberWord, type Message } from '../core/wire.ts'
+import type { ProcessStat } from '../linux/processes.ts'
 import type { GuardLink } from '../member/monitor-connection.ts'
 import { attach } from '../member/open.ts'
 import { abortAll, endOthers } from '../run/checkpoint.ts'
@@ -16,7 +17,7 @@ import { armDeadline } from '../run/walltime-watch.ts'
 import { awaitDecision } from '../member/in-doubt.ts'
 import { exclusively } from '../run/exclusively.ts'
 import { goBackIfLost } from '../run/lost-member.ts'
-import { membersOf } from '../run/members.ts'
+import { atAllOthers, membersOf } from '../run/members.ts'
 import { runSide } from '../run/run-side.ts'
 import { audit, daemonItself, subjectOf } from '../images/audit.ts'
 import { reopen } from '../member/reopen.ts'
@@ -30,13 +31,21 @@ function openCheckpoint(context: Context, runId: string): Checkpoint | undefined
   return context.catalogue.checkpoints.ofRun(runId).findLast(isOpen)
 }
 
+/** The engine as it is on record; a daemon that has died right after its start may not have come to that. */
+async function engineOf(context: Context, sandbox: Sandbox, { engine_pid: pid, engine_start: startTime, phase }: Checkpoint): Promise<Pick<ProcessStat, 'pid' | 'startTime'> | undefined> {
+  if (pid !== null && startTime !== null) return { pid, startTime }
+  return phase === 'writing' ? (await context.kernel.enginesIn(sandbox.pid1, context.engine.name))[0] : undefined
+}
+
 /** The engine goes on without us until it meets its barrier, where it gets the word. */
-async function settleEngine(context: Context, sandbox: Sandbox, { engine_pid: pid, engine_start: start }: Checkpoint, word: 'commit' | 'abort'): Promise<void> {
-  if (pid === null || start === null) return
+async function settleEngine(context: Context, sandbox: Sandbox, checkpoint: Checkpoint, word: 'commit' | 'abort'): Promise<void> {
+  const found = await engineOf(context, sandbox, checkpoint)
+  if (found === undefined) return
+  const { pid, startTime } = found
   const ended = async (): Promise<void> => {
-    while (context.kernel.isAlive(pid, start)) await context.clock.sleep(50)
+    while (context.kernel.isAlive(pid, startTime)) await context.clock.sleep(50)
   }
-  await context.engine.answerOrphan({ pid1: sandbox.pid1, timeoutSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id), pid, startTime: start, uid: sandbox.run.uid, operation: 'dump', word, ended: ended() })
+  await context.engine.answerOrphan({ pid1: sandbox.pid1, timeoutSeconds: context.config.checkpoint.timeout_seconds, runDirectory: engineDirectory(context, sandbox.run.job_id), pid, startTime, uid: sandbox.run.uid, operation: 'dump', word, ended: ended() })
 }
 
 /** This member's half of a checkpoint, by the word that was found for it (core/after-crash.ts). */
@@ -51,13 +60,14 @@ async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkp
     audit(context, daemonItself, { action: 'save', subject: subjectOf(sandbox.run), checkpoint: checkpoint.number, detail: { trigger: checkpoint.trigger, keepRunning: false, finishedBy: 'the next daemon' } })
     return outcome
   }
+  sandbox.link?.send('unhold')
+  await reopen(context, sandbox)
+  // On record last: until then the next daemon does all of it again.
+  context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: checkpoint.number })
   catalogue.transaction(() => {
     catalogue.checkpoints.giveUp(checkpoint.id, 'E_INTERNAL', `the daemon ended in the middle of this checkpoint; the job ${payloadLives ? 'ran on' : 'has ended'}`)
     catalogue.members.move(sandbox.memberId, 'running', Date.now())
   })
-  context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: checkpoint.number })
-  sandbox.link?.send('unhold')
-  await reopen(context, sandbox)
   return outcome
 }
 
@@ -72,6 +82,23 @@ async function recoverCheckpoint(context: Context, sandbox: Sandbox, checkpoint:
     return
   }
   await abortAll(context, others, order, new StintError('E_INTERNAL', 'the coordinator ended in the middle of this checkpoint'))
+}
+
+/**
+ * The newest checkpoint, where the job has run on after it: sealed by member 0, but its name is the last thing that it gets, and the
+ * store drops what has none at the daemon's start. What has its name is told to the others, who may not have heard of it.
+ */
+async function recoverName(context: Context, sandbox: Sandbox, { id, number: checkpoint, trigger, keep_running: keeps, run_id: run }: Checkpoint): Promise<void> {
+  if (keeps === 0) return
+  const [, ...others] = await membersOf(context, sandbox)
+  const order: DumpOrder = { checkpoint, trigger, keepRunning: true, coordinator: context.node, members: [0, ...others.map((m) => m.member)] }
+  if (context.store.find({ job: sandbox.run.job_id, run, checkpoint, member: 0 }) !== undefined) {
+    await atAllOthers(others, async (member) => member.publish(order)) // Who has heard of it says that there is none in the making.
+    return
+  }
+  const error = new StintError('E_INTERNAL', 'the daemon ended before this checkpoint had its name; the job ran on')
+  context.catalogue.checkpoints.giveUp(id, error.code, error.message)
+  await abortAll(context, others, order, error)
 }
 
 /** A restore that was cut short: finished where that was decided, begun again where not. */
@@ -102,9 +129,11 @@ async function recoverRun(context: Context, sandbox: Sandbox, member: Member): P
     return
   }
   const checkpoint = openCheckpoint(context, member.run_id)
+  const last = context.catalogue.checkpoints.ofRun(member.run_id).at(-1)
   await exclusively(sandbox, async () => {
     if (checkpoint !== undefined) await recoverCheckpoint(context, sandbox, checkpoint)
     else if (member.state === 'running') await reopen(context, sandbox)
+    if (checkpoint === undefined && last !== undefined && cameThrough(last)) await recoverName(context, sandbox, last)
   })
   armDeadline(context, sandbox)
 }

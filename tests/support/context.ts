@@ -67,7 +67,7 @@ export function makeContext(): TestContext {
   const logged: Record<string, unknown>[] = []
   const log = pino({ level: 'debug' }, { write: (line: string) => { logged.push(JSON.parse(line) as Record<string, unknown>) } })
   const commands = new CommandRunner(log)
-  const catalogue = new Catalogue(join(folder, 'state/catalogue.sqlite'), join(import.meta.dirname, '../../migrations'))
+  const catalogue = Catalogue.open(join(folder, 'state/catalogue.sqlite'), join(import.meta.dirname, '../../migrations'))
   const stopping = new AbortController()
   const peers = new Peers(peerSettings(config), log)
   const context: Context = {

@@ -34,7 +34,7 @@ describe('the audit record', () => {
   const entry = { at: Date.now(), uid: 1001, pid: 7, channel: 'socket', action: 'save', job: 5, run: 'r', owner: 1001, user: 'alice', checkpoint: 1, image: 'ab', outcome: 'done', detail: {} } as const
 
   test('is read back by who may see it, job, time and user', () => {
-    using catalogue = new Catalogue(join(folder, 'audit-read.sqlite'), migrations)
+    using catalogue = Catalogue.open(join(folder, 'audit-read.sqlite'), migrations)
     catalogue.audit.add(entry)
     catalogue.audit.add({ ...entry, uid: 0, action: 'drain', job: null, owner: null, user: null, at: entry.at + 10 })
     catalogue.audit.add({ ...entry, uid: null, pid: null, channel: 'daemon', job: 6, owner: 1002, user: 'bob', detail: { why: 'x' } })
@@ -49,7 +49,7 @@ describe('the audit record', () => {
 
   test('is neither changed nor shortened before its time', () => {
     const path = join(folder, 'audit-kept.sqlite')
-    using catalogue = new Catalogue(path, migrations)
+    using catalogue = Catalogue.open(path, migrations)
     const day = 86_400_000
     catalogue.audit.add({ ...entry, at: Date.now() - 400 * day })
     catalogue.audit.add({ ...entry, at: Date.now() - 10 * day })
@@ -66,7 +66,7 @@ describe('the audit record', () => {
 })
 
 test('processes of an earlier boot are nobody any more', () => {
-  using catalogue = new Catalogue(join(folder, 'boots.sqlite'), migrations)
+  using catalogue = Catalogue.open(join(folder, 'boots.sqlite'), migrations)
   catalogue.runs.upsert(newRun)
   const [old, now, unknown] = ['b1', 'b2', ''].map((boot) => catalogue.members.insert({ ...newMember, boot }).id)
   catalogue.members.endEarlierBoots('b2')
@@ -86,10 +86,10 @@ describe('opening the catalogue', () => {
 
   test('again finds what was written', () => {
     {
-      using catalogue = new Catalogue(path, migrations)
+      using catalogue = Catalogue.open(path, migrations)
       catalogue.runs.upsert(newRun)
     }
-    using catalogue = new Catalogue(path, migrations)
+    using catalogue = Catalogue.open(path, migrations)
     expect(catalogue.runs.get('r1')?.user).toBe('alice')
   })
 
@@ -167,7 +167,7 @@ describe('opening the catalogue', () => {
   test('after its writer was killed in the middle has all that was committed and nothing else', async () => {
     const program = `
       import { Catalogue } from ${JSON.stringify(join(import.meta.dirname, '../../daemon/catalogue/catalogue.ts'))}
-      const catalogue = new Catalogue(${JSON.stringify(path)}, ${JSON.stringify(migrations)})
+      const catalogue = Catalogue.open(${JSON.stringify(path)}, ${JSON.stringify(migrations)})
       const run = ${JSON.stringify(newRun)}
       catalogue.runs.upsert(run)
       catalogue.withoutFlush(() => { catalogue.runs.setLaunches('r1', 'book') })
@@ -177,7 +177,7 @@ describe('opening the catalogue', () => {
       })`
     const [, signal] = await once(spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: 'inherit' }), 'exit') as [number, string]
     expect(signal).toBe('SIGKILL')
-    using catalogue = new Catalogue(path, migrations)
+    using catalogue = Catalogue.open(path, migrations)
     expect(catalogue.runs.list(undefined).map((r) => r.id)).toEqual(['r1'])
     expect(catalogue.runs.launches('r1')).toBe('book')
   })
@@ -187,7 +187,7 @@ describe('the catalogue', () => {
   let catalogue: Catalogue
 
   beforeEach(() => {
-    catalogue = new Catalogue(path, migrations)
+    catalogue = Catalogue.open(path, migrations)
     catalogue.runs.upsert(newRun)
   })
   afterEach(() => { catalogue[Symbol.dispose]() })
@@ -293,7 +293,7 @@ describe('the catalogue', () => {
 })
 
 test('a run that has another member here than before is recorded as that member', () => {
-  const catalogue = new Catalogue(path, migrations)
+  const catalogue = Catalogue.open(path, migrations)
   catalogue.runs.upsert({ ...newRun, script: '', hostname: 'n2', address: '100.64.1.66' })
   catalogue.runs.upsert(newRun)
   expect(catalogue.runs.get('r1')).toMatchObject({ script: '/x', hostname: 'n1', address: '100.64.1.65' })

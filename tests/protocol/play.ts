@@ -1,0 +1,43 @@
+import { checkpoint } from '../../daemon/run/checkpoint.ts'
+import type { Schedule, Simulation } from './simulation.ts'
+import { World } from './world.ts'
+
+/** What happens in a schedule besides its faults. */
+export interface Scenario {
+  readonly members: number
+  /** A checkpoint that the job runs on after, or one that ends it. */
+  readonly keepRunning: boolean
+}
+
+/** Traces are kept where somebody wants to see them. */
+export interface Played {
+  readonly violations: readonly string[]
+  readonly trace: readonly string[]
+  /** Steps that there were, each of which a fault may strike. */
+  readonly steps: number
+}
+
+const quiet = 60_000
+
+async function finish(sim: Simulation, world: World): Promise<Played> {
+  await world.settle()
+  return { violations: sim.violations, trace: sim.trace, steps: sim.steps }
+}
+
+/** A run that lives is saved. Steps count from the checkpoint's first. */
+export async function playCheckpoint({ members, keepRunning }: Scenario, schedule: Schedule, isTraced = false): Promise<Played> {
+  using world = new World({ seed: schedule.seed, faults: schedule.faults }, { members, state: 'running' }, isTraced)
+  const { sim } = world
+  world.boot()
+  await sim.run(quiet, () => world.isQuiet())
+  sim.begin()
+  const { daemon } = world.coordinator
+  const sandbox = daemon?.context.sandboxes.get(world.jobId)
+  if (daemon === undefined || sandbox === undefined) throw new Error('the run was not found again')
+  daemon.pending++
+  void checkpoint(daemon.context, sandbox, { trigger: 'request', keepRunning }).then(
+    (row) => { sim.note(`saved as ${row.number}`) },
+    (error: unknown) => { sim.note(`not saved: ${String(error)}`) },
+  ).finally(() => { daemon.pending-- })
+  return await finish(sim, world)
+}
