@@ -108,6 +108,8 @@ export interface Sandbox {
   dump: MemberDump | undefined
   /** This member's half of the restore that stands at its barrier; only member/restore.ts sets it. */
   restoring: PreparedRestore | undefined
+  /** The restore that is under way, until it stands at its barrier or has failed; only member/restore.ts sets it. */
+  restoreStep?: { readonly ending: AbortController; readonly done: Promise<unknown> }
   /** A node of it has died: it goes back to its last checkpoint. Only run/lost-member.ts sets it. */
   lost: boolean
   /** The coordinator's: other members by number, being opened or open; only run/member-step.ts sets it. */

@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs'
-import { asStintError } from '../core/errors.ts'
+import { StintError, asStintError } from '../core/errors.ts'
 import type { Member } from '../catalogue/members.ts'
 import { removePlacedScript } from './archive.ts'
 import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from '../context.ts'
@@ -26,6 +26,18 @@ async function clearMember(context: Context, member: Member, jobId: number, sand
   // Processes that were just killed stay in their cgroup until they are reaped.
   for (let tries = 0; tries < 100 && !context.kernel.removePayloadCgroup(member.payload_cgroup); tries++) await context.clock.sleep(50)
   context.clock.after(stepEndSeconds * 1000, () => { context.kernel.removeStepRemains(member.payload_cgroup) })
+}
+
+/** A checkpoint in the making ends with its sandbox. */
+async function dropDump(context: Context, sandbox: Sandbox): Promise<void> {
+  const { dump, run: { job_id: job } } = sandbox
+  sandbox.dump = undefined
+  dump?.ending.abort(new StintError('E_NOT_RUNNING', `job ${job} has just ended`))
+  try {
+    await dump?.draft[Symbol.asyncDispose]()
+  } catch (error) {
+    context.log.warn({ err: error, job }, 'what was written of a checkpoint could not be removed')
+  }
 }
 
 /** A member that never came to life: the job runs plain. */
@@ -76,6 +88,7 @@ export async function closeSandbox(context: Context, sandbox: Sandbox, waitStatu
   context.closing.add(member.id)
   await clearMember(context, member, run.job_id, sandbox).finally(() => { context.closing.delete(member.id) })
   await sandbox.post?.[Symbol.asyncDispose]()
+  await dropDump(context, sandbox)
   if (sandbox.coordinator !== undefined) {
     await tellCoordinator(context, sandbox)
     return

@@ -8,6 +8,7 @@ import { type Context, type MemberDump, type Sandbox, engineDirectory, rootPid }
 import { assertNoObstacles, assertTreeComplete, bytesBeside } from './preflight.ts'
 import { watchDecision } from './in-doubt.ts'
 import { reopen } from './reopen.ts'
+import { assertNotStopping } from '../stopping.ts'
 import { SpaceWatch, outOfRoom } from './space-watch.ts'
 
 /** A member's half of a checkpoint, in the order the coordinator calls it (core/member.ts). Each step may be the last. */
@@ -211,10 +212,12 @@ export async function commit(context: Context, sandbox: Sandbox, order: DumpOrde
   const { row, prepared, startedAt } = requireDump(sandbox, order)
   const { catalogue } = context
   if (prepared === undefined) throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} is not at its barrier`)
+  if (catalogue.members.require(sandbox.memberId).state === 'ended') throw new StintError('E_NOT_RUNNING', `job ${sandbox.run.job_id} has just ended`)
   if (catalogue.checkpoints.require(row.id).decision === 'none') catalogue.checkpoints.commit(row.id)
   context.fault('ending')
   const failed = await prepared.commit().then(() => undefined, (error: unknown) => asStintError(error))
   catalogue.checkpoints.setTimes(row.id, { frozenMs: Date.now() - startedAt })
+  if (catalogue.members.require(sandbox.memberId).state === 'ended') return // By Slurm, meanwhile.
   if (context.kernel.rootAlive(sandbox.pid1, rootPid) !== order.keepRunning) throw failed ?? new StintError('E_CRIU_DUMP_FAILED', 'the payload is not as the dump should have left it')
   catalogue.members.move(sandbox.memberId, order.keepRunning ? 'running' : 'held', Date.now())
   if (order.keepRunning) await reopen(context, sandbox)
@@ -228,6 +231,17 @@ async function endDump(sandbox: Sandbox): Promise<void> {
   const { dump: half } = sandbox
   sandbox.dump = undefined
   await half?.draft[Symbol.asyncDispose]()
+}
+
+/** A store that is away keeps nobody from running on: what is left there is removed at the coordinator's start, or in time. */
+export async function dropImage(context: Context, sandbox: Sandbox, checkpoint: number): Promise<void> {
+  try {
+    await endDump(sandbox)
+    context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint })
+  } catch (error) {
+    assertNotStopping(context, error)
+    context.log.error({ err: error, job: sandbox.run.job_id, checkpoint }, 'a checkpoint that was given up could not be removed from the store')
+  }
 }
 
 /** The checkpoint gets its final name. Of a payload that runs on nothing is left to do then. */
@@ -257,8 +271,7 @@ export async function abort(context: Context, sandbox: Sandbox, order: DumpOrder
     await reopen(context, sandbox)
   }
   // On record last: until then the next daemon does all of it again.
-  await endDump(sandbox)
-  context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: order.checkpoint })
+  await dropImage(context, sandbox, order.checkpoint)
   catalogue.transaction(() => {
     if (catalogue.checkpoints.require(half.row.id).phase !== 'dropped') catalogue.checkpoints.giveUp(half.row.id, reason.code, reason.message)
     if (!isOver()) catalogue.members.move(sandbox.memberId, 'running', Date.now())

@@ -27,14 +27,29 @@ function assertRoom({ kernel }: Context, sandbox: Sandbox, { manifest: { checkpo
   throw new StintError('E_TOO_LITTLE_MEMORY', `the job held ${megabytes(memory)} MB of memory at checkpoint ${checkpoint}, and may have ${megabytes(limit ?? withSwap)} MB here`)
 }
 
-/** Restores this member's image up to the barrier. @throws StintError; the sandbox is empty again then */
+/**
+ * Restores this member's image up to the barrier.
+ * @throws StintError; the sandbox is empty again then. E_NOT_RUNNING, E_BUSY for a request that comes late, or twice: nothing is changed
+ */
 export async function restoreMember(context: Context, sandbox: Sandbox, checkpoint: number): Promise<void> {
+  if (context.catalogue.members.require(sandbox.memberId).state !== 'restoring') throw new StintError('E_NOT_RUNNING', `member ${sandbox.member} does not wait to be restored`)
+  if (sandbox.restoreStep !== undefined || sandbox.restoring !== undefined) throw new StintError('E_BUSY', `member ${sandbox.member} is being restored`)
+  const ending = new AbortController()
+  const done = restoreNow(context, sandbox, checkpoint, ending.signal)
+  sandbox.restoreStep = { ending, done }
+  try {
+    await done
+  } finally {
+    delete sandbox.restoreStep
+  }
+}
+
+async function restoreNow(context: Context, sandbox: Sandbox, checkpoint: number, ending: AbortSignal): Promise<void> {
   const { run } = sandbox
   const image = context.store.find({ job: run.job_id, run: run.id, checkpoint, member: sandbox.member })
   const forged = context.store.unreadable(run.job_id).find((odd) => odd.run === run.id && odd.checkpoint === checkpoint && odd.error.code === 'E_IMAGE_FORGED')
   if (forged !== undefined) throw forged.error
   if (image?.manifest.uid !== run.uid) throw new StintError('E_IMAGE_DAMAGED', `checkpoint ${checkpoint} has no image of member ${sandbox.member} that ${context.node} can read`)
-  context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
   context.catalogue.members.setRestoreFrom(sandbox.memberId, checkpoint)
   await context.store.verify(image)
   await context.contents.assertNotForged(context, image.directory, image.manifest)
@@ -47,6 +62,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     const groups = context.users.groupsOf(run.user)
     groups.catch(() => undefined) // Awaited below.
     await context.contents.putIn(context, sandbox, image, cgroups)
+    ending.throwIfAborted()
     const running = await context.engine.startRestore({
       paths: await pathsForDeleted(context, sandbox, image.directory, await groups, true),
       pid1: sandbox.pid1, uid: run.uid, gid: run.gid, groups: await groups, rootPid: image.manifest.rootPid, directory: image.directory, workDirectory: engineDirectory(context, run.job_id),
@@ -58,7 +74,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
     await context.contents.assertSame(context, sandbox, image.directory)
   } catch (error) {
     assertNotStopping(context, error)
-    await clear(context, sandbox)
+    await clearNow(context, sandbox)
     throw error
   }
 }
@@ -90,8 +106,19 @@ export async function resume(context: Context, sandbox: Sandbox): Promise<void> 
   await reopen(context, sandbox)
 }
 
-/** Ends whatever of a payload is there. No error when nothing is. */
+/** Ends whatever of a payload is there, and what is about to restore one: the member waits to be restored then. No error when nothing is there. */
 export async function clear(context: Context, sandbox: Sandbox): Promise<void> {
+  const { restoreStep } = sandbox
+  if (restoreStep !== undefined) {
+    restoreStep.ending.abort(new StintError('E_NOT_RUNNING', `the restore of member ${sandbox.member} was given up`))
+    await clearPayload(context, sandbox) // The engine is in there, too.
+    await restoreStep.done.catch(() => undefined)
+  }
+  context.catalogue.members.move(sandbox.memberId, 'restoring', Date.now())
+  await clearNow(context, sandbox)
+}
+
+async function clearNow(context: Context, sandbox: Sandbox): Promise<void> {
   const { restoring } = sandbox
   sandbox.restoring = undefined
   if (restoring === undefined) await settleOrphan(context, sandbox, 'abort')

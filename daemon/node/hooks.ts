@@ -1,6 +1,5 @@
 import { asStintError } from '../core/errors.ts'
 import { numberWord, type Message } from '../core/wire.ts'
-import { isAlive } from '../linux/processes.ts'
 import { announce } from '../slurm/job-records.ts'
 import { closeSandbox } from '../member/close.ts'
 import type { Context } from '../context.ts'
@@ -24,7 +23,7 @@ async function prepareJob(context: Context, jobId: number): Promise<void> {
 /** No process of the job is left on this node: neither may anything of its sandboxes be, whoever saw them end. */
 async function clearJob(context: Context, jobId: number): Promise<void> {
   for (const member of context.catalogue.members.alive()) {
-    if (context.catalogue.runs.get(member.run_id)?.job_id !== jobId || isAlive(member.guard_pid, member.guard_start) || context.closing.has(member.id)) continue
+    if (context.catalogue.runs.get(member.run_id)?.job_id !== jobId || context.kernel.isAlive(member.guard_pid, member.guard_start) || context.closing.has(member.id)) continue
     const sandbox = context.sandboxes.get(jobId)
     if (sandbox === undefined) await closeEnded(context, member)
     else await closeSandbox(context, sandbox, null)

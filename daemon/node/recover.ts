@@ -20,11 +20,12 @@ import { goBackIfLost } from '../run/lost-member.ts'
 import { atAllOthers, membersOf } from '../run/members.ts'
 import { runSide } from '../run/run-side.ts'
 import { audit, daemonItself, subjectOf } from '../images/audit.ts'
+import { dropImage } from '../member/dump.ts'
 import { reopen } from '../member/reopen.ts'
 import { requeueInBackground } from '../run/requeue.ts'
 import { markRestored, restoreAgain, resumeAll } from '../run/restore.ts'
 import { findMembersAgain } from '../run/member-step.ts'
-import { assertNotStopping } from '../stopping.ts'
+import { assertNotStopping, pause } from '../stopping.ts'
 
 /** The checkpoint that a crash of the daemon cut short, if there is one. */
 function openCheckpoint(context: Context, runId: string): Checkpoint | undefined {
@@ -63,7 +64,7 @@ async function settleHalf(context: Context, sandbox: Sandbox, checkpoint: Checkp
   sandbox.link?.send('unhold')
   await reopen(context, sandbox)
   // On record last: until then the next daemon does all of it again.
-  context.store.remove({ job: sandbox.run.job_id, run: sandbox.run.id, checkpoint: checkpoint.number })
+  await dropImage(context, sandbox, checkpoint.number)
   catalogue.transaction(() => {
     catalogue.checkpoints.giveUp(checkpoint.id, 'E_INTERNAL', `the daemon ended in the middle of this checkpoint; the job ${payloadLives ? 'ran on' : 'has ended'}`)
     catalogue.members.move(sandbox.memberId, 'running', Date.now())
@@ -123,7 +124,6 @@ async function recoverRestore(context: Context, sandbox: Sandbox, member: Member
 
 /** Member 0, and with it the run. */
 async function recoverRun(context: Context, sandbox: Sandbox, member: Member): Promise<void> {
-  findMembersAgain(context, sandbox)
   if (member.state === 'restoring') {
     await recoverRestore(context, sandbox, member)
     return
@@ -187,8 +187,27 @@ export async function attachGuard(context: Context, link: GuardLink, message: Me
   if (known !== undefined) return
   void context.scontrol.showJob(jobId).then((job) => { sandbox.requeue = job.requeue }, () => undefined) // Asked again when it matters.
   context.log.info({ job: jobId, member: member.member, state: member.state }, 'sandbox found again')
-  if (sandbox.coordinator === undefined) await recoverRun(context, sandbox, member)
-  else await recoverMember(context, sandbox, member)
+  if (sandbox.coordinator === undefined) findMembersAgain(context, sandbox)
+  await untilRecovered(context, sandbox)
+}
+
+/** Between two tries to go on from what the last daemon has left, seconds. */
+const recoverAgainSeconds = 1
+
+/** A fault in between leaves a run frozen, or behind a shut gate: it is tried again for as long as the sandbox stands. @throws StintError E_STOPPING */
+async function untilRecovered(context: Context, sandbox: Sandbox): Promise<void> {
+  for (;;) {
+    try {
+      const member = context.catalogue.members.require(sandbox.memberId)
+      await (sandbox.coordinator === undefined ? recoverRun : recoverMember)(context, sandbox, member)
+      return
+    } catch (error) {
+      assertNotStopping(context, error)
+      if (context.sandboxes.get(sandbox.run.job_id) !== sandbox) return
+      context.log.error({ err: error, job: sandbox.run.job_id }, 'a run could not be gone on with; trying again')
+    }
+    await pause(context, recoverAgainSeconds)
+  }
 }
 
 /** A sandbox that ended while the daemon was away: closed as if seen, with what becomes of the run's images. */
@@ -199,11 +218,14 @@ export async function closeEnded(context: Context, member: Member): Promise<void
     return
   }
   const sandbox = sandboxOf(context, run, member, undefined)
+  const checkpoint = openCheckpoint(context, run.id)
+  const isSaved = sandbox.coordinator === undefined && checkpoint !== undefined && awaitsRequeue(checkpoint)
+  // What the daemon that died had no time to write down: the sandbox has ended, and its end was decided.
+  if (isSaved && member.state === 'dumping') context.catalogue.members.move(member.id, 'held', Date.now())
   context.sandboxes.set(run.job_id, sandbox)
   await closeSandbox(context, sandbox, null)
   // Slurm has ended a saved run before it had accepted its requeue: it takes that afterwards, too.
-  const checkpoint = openCheckpoint(context, run.id)
-  if (sandbox.coordinator === undefined && member.state === 'held' && checkpoint !== undefined && awaitsRequeue(checkpoint)) requeueInBackground(context, sandbox, checkpoint.id)
+  if (isSaved) requeueInBackground(context, sandbox, checkpoint.id)
 }
 
 /** At the start: sandboxes that ended while the daemon was away are closed; the living are expected to attach. */

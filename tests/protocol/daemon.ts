@@ -17,6 +17,7 @@ import type { SandboxNetwork } from '../../daemon/linux/network.ts'
 import type { ProcessStat } from '../../daemon/linux/processes.ts'
 import type { GuardLink } from '../../daemon/member/monitor-connection.ts'
 import type { PostOffice } from '../../daemon/member/relay.ts'
+import { answerHook } from '../../daemon/node/hooks.ts'
 import { attachGuard, closeEndedSandboxes } from '../../daemon/node/recover.ts'
 import type { Machine } from './machine.ts'
 import { never, type FaultKind } from './simulation.ts'
@@ -131,6 +132,12 @@ export class Daemon {
       const message = decodeLine(encodeLine('attach', { job: this.world.jobId }).trimEnd())
       if (message !== undefined) void this.background(attachGuard(this.context, link as unknown as GuardLink, message), 'attach')
     })
+  }
+
+  /** A hook of Slurm. */
+  hear(hook: 'epilog'): void {
+    const message = decodeLine(encodeLine(hook, { job: this.world.jobId }).trimEnd())
+    if (message !== undefined) void this.background(answerHook(this.context, message), hook)
   }
 
   die(): void {
@@ -451,6 +458,7 @@ export class Daemon {
       cluster: new PeerDaemons(peers as Peers, { checkpointSeconds: config.checkpoint.timeout_seconds, restoreSeconds: config.restore.timeout_seconds }, (name) => Promise.resolve(name)),
       look: ((kind: 'preflight' | 'frozen') => this.act(`look ${kind}`, () => answers[kind])) as unknown as Context['look'],
       users: { groupsOf: () => this.act('groups', () => []) } as unknown as Context['users'],
+      commands: { startDetached: () => { throw new StintError('E_SLURM', 'srun: Unable to create step') } } as unknown as Context['commands'],
       postOffice: () => this.#postOffice(), budgets: new Budgets(config.limits), sandboxes: new Map(), closing: new Set(), announced: new Map(), expected: new Map(), drain: { report: undefined },
     }
     return parts as Context

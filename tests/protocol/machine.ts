@@ -85,6 +85,7 @@ export class Machine {
     if (this.engine !== undefined) this.#end(this.engine, 'killed')
     this.daemon?.link?.lose()
     this.#world.guardEnded(this)
+    this.#sim.after(this.#sim.random() * 120_000, () => { this.daemon?.hear('epilog') })
   }
 
   /** The payload's root has ended by itself, or was killed by a dump. */

@@ -41,3 +41,14 @@ export async function playCheckpoint({ members, keepRunning }: Scenario, schedul
   ).finally(() => { daemon.pending-- })
   return await finish(sim, world)
 }
+
+/** A run with two checkpoints is restored: the daemons have just begun again, and found its sandboxes empty. */
+export async function playRestore({ members, damaged }: { readonly members: number; readonly damaged: boolean }, schedule: Schedule, isTraced = false): Promise<Played> {
+  using world = new World(schedule, { members, state: 'restoring' }, isTraced)
+  world.save(1)
+  world.save(2)
+  if (damaged) world.store.damaged.add(2)
+  world.sim.begin()
+  world.boot()
+  return await finish(world.sim, world)
+}

@@ -64,11 +64,8 @@ export class Rules {
   }
 
   gateChanged({ node, gate, payload }: Machine): void {
-    const { machines } = this.#world
     if (gate === 'shut') return
     if (payload === 'frozen' || payload === 'restored') this.#violate(`${node}: its gate opens while the payload is ${payload}`)
-    const absent = machines.filter((other) => other.payload === 'none')
-    if (this.#world.isRestoring && payload === 'running' && absent.length > 0) this.#violate(`${node}: its gate opens before ${absent.map((other) => other.node).join(', ')} is there`)
     for (const { number, decision, phase } of this.#world.rows()) if (decision === 'none' && phase !== 'dropped') this.#tear(number)
   }
 
@@ -89,7 +86,7 @@ export class Rules {
   requeued(by: string, isHeld: boolean): void {
     const { machines, store, isRestoring } = this.#world
     const running = machines.filter(({ payload }) => payload === 'running')
-    if (running.length > 0 && this.savedAs === undefined) this.#violate(`${by} puts the job back while ${running.map(({ node }) => node).join(', ')} runs`)
+    if (running.length > 0 && this.savedAs === undefined && !isRestoring) this.#violate(`${by} puts the job back while ${running.map(({ node }) => node).join(', ')} runs`)
     if (isRestoring || isHeld) return
     if (this.savedAs === undefined || !store.isWhole(this.savedAs, machines.length)) this.#violate(`${by} puts the job back without a checkpoint`)
   }

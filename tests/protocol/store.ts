@@ -18,6 +18,8 @@ export class Store {
   readonly moves = new Map<number, number>()
   /** Numbers whose content does not fit their checksums. */
   readonly damaged = new Set<number>()
+  /** Something could not be removed, and is left. */
+  isAway = false
 
   /** Whether a whole checkpoint can be restored. */
   isWhole(number: number, members: number): boolean {
@@ -61,6 +63,9 @@ export class Store {
             if (this.unfinished.get(checkpoint) !== draft) return
             draft.parts.delete(member)
             if (draft.parts.size === 0) this.unfinished.delete(checkpoint)
+          }, (fault) => {
+            if (fault === 'fail') this.isAway = true
+            return false
           }),
         }
       },
