@@ -19,6 +19,8 @@ const suites = {
   /** `npm test` and `.ci/run`. */
   short: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/tests/unit/**/*.test.ts'] },
+    /** Nothing of it is real but the code under test, so it needs neither root nor time. */
+    { ...common, displayName: 'protocol', testMatch: ['<rootDir>/tests/protocol/**/*.test.ts'] },
     { ...withCluster, displayName: 'cluster', testMatch: ['<rootDir>/tests/cluster/*.test.ts'] },
     /** Attacks. `.ci/run` runs them, `npm test` does not. */
     { ...withCluster, displayName: 'security', testMatch: ['<rootDir>/tests/cluster/security/*.test.ts'] },

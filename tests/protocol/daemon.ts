@@ -69,8 +69,9 @@ class Link {
   async expect(verb: string, seconds: number): Promise<Message> {
     const { promise, resolve } = Promise.withResolvers<Message | undefined>()
     this.#waiting.set(verb, resolve)
-    using _ = this.#daemon.world.sim.after(seconds * 1000, () => { resolve(undefined) })
+    const timer = this.#daemon.world.sim.after(seconds * 1000, () => { resolve(undefined) })
     const message = await this.#daemon.wait(promise)
+    timer[Symbol.dispose]()
     this.#waiting.delete(verb)
     if (message === undefined) throw new StintError('E_NOT_RUNNING', `the sandbox did not say "${verb}"`)
     return message
@@ -249,7 +250,7 @@ export class Daemon {
     }
     const answer = Promise.withResolvers<unknown>()
     const lost = (): void => { answer.reject(peerError(node, `no answer to ${verb}`, { sent: true })) }
-    using _ = sim.after(Math.min(seconds * 1000, fault === 'lose' || fault === 'lose-answer' ? lostMs : Infinity), lost)
+    const timer = sim.after(Math.min(seconds * 1000, fault === 'lose' || fault === 'lose-answer' ? lostMs : Infinity), lost)
     const deliver = (isAnswered: boolean, milliseconds: number): void => {
       sim.after(sim.random() * milliseconds, () => { void this.#deliver(node, verb, job, body, isAnswered ? answer : undefined) })
     }
@@ -261,6 +262,7 @@ export class Daemon {
     try {
       return await this.wait(answer.promise)
     } finally {
+      timer[Symbol.dispose]()
       this.pending--
     }
   }
@@ -279,11 +281,15 @@ export class Daemon {
       answer?.resolve(value)
     } catch (error) {
       await sim.delay(stepMs)
-      if (!there.isAlive) return
+      if (there.isGone()) return
       const { code, message, hint } = asStintError(error)
       sim.note(`${node}: ${verb} refused: ${code} ${message}`)
       answer?.reject(new StintError(code, message, { hint }))
     }
+  }
+
+  isGone(): boolean {
+    return !this.isAlive
   }
 
   readonly #mourners = new Set<() => void>()
@@ -434,9 +440,9 @@ export class Daemon {
   #makeContext(): Context {
     const { world, machine, node } = this
     const peers: Partial<Peers> = {
-      request: async <T>(to: string, _: string, path: string, body?: unknown, options: { timeoutSeconds?: number } = {}) => {
+      request: async <T>(to: string, _: string, path: string, body?: unknown, options?: { timeoutSeconds?: number }) => {
         const [, , , , job, verb = ''] = path.split('/')
-        return (await this.#request(to, verb, Number(job), body, options.timeoutSeconds ?? 10)) as T
+        return (await this.#request(to, verb, Number(job), body, options?.timeoutSeconds ?? 10)) as T
       },
       hello: async (to) => {
         await this.act(`hello -> ${to}`, () => {

@@ -62,6 +62,10 @@ export class Machine {
     return this.#world.machines.some((other) => pid === 300 + other.member && other.isGuardAlive)
   }
 
+  isFrozen(): boolean {
+    return this.payload === 'frozen'
+  }
+
   setPayload(state: Machine['payload'], why: string): void {
     if (this.payload === state) return
     this.#sim.note(`${this.node}: payload ${this.payload} -> ${state} (${why})`)
@@ -179,15 +183,16 @@ export class Machine {
     }
     this.setPayload('frozen', 'dump')
     await this.#sim.delay(500)
-    if (fails || this.payload !== 'frozen') {
-      if (this.payload === 'frozen') this.setPayload('running', 'the dump failed')
+    const isFrozen = this.isFrozen()
+    if (fails || !isFrozen) {
+      if (isFrozen) this.setPayload('running', 'the dump failed')
       this.#end(process, 'Error (criu/dump.c): the dump failed')
       return
     }
     this.#world.rules.dumped(this, process.checkpoint)
     reached.resolve(undefined)
     const word = await this.#atBarrier(process)
-    if (this.payload !== 'frozen') return
+    if (!this.isFrozen()) return
     if (word === 'commit' && !keepRunning) this.rootEnded('dumped')
     else this.setPayload('running', word === 'commit' ? 'committed' : 'aborted')
     await this.#sim.delay(30)

@@ -8,8 +8,8 @@ export const faultKinds = ['die-before', 'die-after', 'fail', 'fail-after', 'los
 export type FaultKind = (typeof faultKinds)[number]
 
 export interface Fault {
-  /** Number of the step, from 0. */
-  readonly at: number
+  /** Number of the step, from 0; or its name, for the first one that has it. */
+  readonly at: number | string
   readonly kind: FaultKind
 }
 
@@ -57,7 +57,7 @@ export class Simulation {
   readonly trace: string[] = []
   readonly isTraced: boolean
   readonly random: () => number
-  readonly #faults: ReadonlyMap<number, FaultKind>
+  readonly #faults: Map<number | string, FaultKind>
   readonly #queue: Due[] = []
   #order = 0
   #hasBegun = false
@@ -86,10 +86,16 @@ export class Simulation {
 
   /** Counts a step. @returns the fault that strikes at it */
   step(what: string): FaultKind | undefined {
-    const fault = this.#hasBegun ? this.#faults.get(this.steps) : undefined
+    const fault = this.#hasBegun ? this.#faultAt(what) : undefined
     if (this.isTraced) this.note(`#${this.steps} ${what}${fault === undefined ? '' : ` <-- ${fault}`}`)
     this.steps++
     return fault
+  }
+
+  #faultAt(what: string): FaultKind | undefined {
+    const named = this.#faults.get(what)
+    this.#faults.delete(what)
+    return named ?? this.#faults.get(this.steps)
   }
 
   /** @param most milliseconds */
