@@ -51,6 +51,8 @@ export interface MemberDump {
   readonly ending: AbortController
   /** The step under way. */
   step: Promise<unknown>
+  /** The dump was asked for: a request that comes twice is refused. */
+  isBegun: boolean
   /** The engine is under way; settles at its barrier or its end. */
   reached: Promise<unknown> | undefined
   /** Set when the engine stands at its barrier. */
@@ -110,6 +112,8 @@ export interface Sandbox {
   restoring: PreparedRestore | undefined
   /** The restore that is under way, until it stands at its barrier or has failed; only member/restore.ts sets it. */
   restoreStep?: { readonly ending: AbortController; readonly done: Promise<unknown> }
+  /** What is being cleared: a restore waits for it; only member/restore.ts sets it. */
+  clearing?: Promise<void>
   /** A node of it has died: it goes back to its last checkpoint. Only run/lost-member.ts sets it. */
   lost: boolean
   /** The coordinator's: other members by number, being opened or open; only run/member-step.ts sets it. */

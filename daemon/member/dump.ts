@@ -67,7 +67,7 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
     return catalogue.checkpoints.begin(run.id, order.checkpoint, order.trigger, order.keepRunning, startedAt)
   })
   begun.move() // From here on it is the dump's.
-  const half: MemberDump = { row, draft, startedAt, ending: new AbortController(), step: Promise.resolve(), reached: undefined, prepared: undefined, files: undefined, carried: [], memory: undefined, objects: undefined }
+  const half: MemberDump = { row, draft, startedAt, ending: new AbortController(), step: Promise.resolve(), isBegun: false, reached: undefined, prepared: undefined, files: undefined, carried: [], memory: undefined, objects: undefined }
   sandbox.dump = half
   if (sandbox.coordinator !== undefined) {
     watchDecision(context, sandbox, order, async (decision) => (
@@ -87,6 +87,8 @@ export async function quiesce(context: Context, sandbox: Sandbox, order: DumpOrd
 /** Until the engine stands at its barrier and what is not the engine's is in the image, too. */
 export async function dump(context: Context, sandbox: Sandbox, order: DumpOrder): Promise<DumpReport> {
   const half = requireDump(sandbox, order)
+  if (half.isBegun) throw new StintError('E_BUSY', `checkpoint ${order.checkpoint} is being dumped`)
+  half.isBegun = true
   return during(half, async () => dumpHalf(context, sandbox, order, half))
 }
 

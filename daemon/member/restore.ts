@@ -45,6 +45,7 @@ export async function restoreMember(context: Context, sandbox: Sandbox, checkpoi
 }
 
 async function restoreNow(context: Context, sandbox: Sandbox, checkpoint: number, ending: AbortSignal): Promise<void> {
+  await sandbox.clearing?.catch(() => undefined)
   const { run } = sandbox
   const image = context.store.find({ job: run.job_id, run: run.id, checkpoint, member: sandbox.member })
   const forged = context.store.unreadable(run.job_id).find((odd) => odd.run === run.id && odd.checkpoint === checkpoint && odd.error.code === 'E_IMAGE_FORGED')
@@ -108,7 +109,18 @@ export async function resume(context: Context, sandbox: Sandbox): Promise<void> 
 
 /** Ends whatever of a payload is there, and what is about to restore one: the member waits to be restored then. No error when nothing is there. */
 export async function clear(context: Context, sandbox: Sandbox): Promise<void> {
-  const { restoreStep } = sandbox
+  // The restore that came before it; one that comes later waits for it.
+  const { restoreStep, clearing: before = Promise.resolve() } = sandbox
+  const clearing = before.catch(() => undefined).then(async () => clearAll(context, sandbox, restoreStep))
+  sandbox.clearing = clearing
+  try {
+    await clearing
+  } finally {
+    if (sandbox.clearing === clearing) delete sandbox.clearing
+  }
+}
+
+async function clearAll(context: Context, sandbox: Sandbox, restoreStep: Sandbox['restoreStep']): Promise<void> {
   if (restoreStep !== undefined) {
     restoreStep.ending.abort(new StintError('E_NOT_RUNNING', `the restore of member ${sandbox.member} was given up`))
     await clearPayload(context, sandbox) // The engine is in there, too.
