@@ -251,12 +251,14 @@ export class Daemon {
     const answer = Promise.withResolvers<unknown>()
     const lost = (): void => { answer.reject(peerError(node, `no answer to ${verb}`, { sent: true })) }
     const timer = sim.after(Math.min(seconds * 1000, fault === 'lose' || fault === 'lose-answer' ? lostMs : Infinity), lost)
+    // Whoever gives a request up closes its channel: what has not arrived by then never does.
     const deliver = (isAnswered: boolean, milliseconds: number): void => {
-      sim.after(sim.random() * milliseconds, () => { void this.#deliver(node, verb, job, body, isAnswered ? answer : undefined) })
+      sim.after(sim.random() * Math.min(milliseconds, seconds * 1000), () => { void this.#deliver(node, verb, job, body, isAnswered ? answer : undefined) })
     }
     if (fault === 'fail') sim.after(stepMs, () => { answer.reject(peerError(node, 'Connection refused', { passing: true })) })
     else if (fault !== 'lose') deliver(fault !== 'lose-answer', fault === 'slow' ? slowMs : stepMs)
-    if (fault === 'double') deliver(false, slowMs)
+    // `clear` has nothing that tells one try to restore from the next: see README.md.
+    if (fault === 'double') deliver(false, verb === 'clear' ? stepMs : slowMs)
     if (fault === 'die-after') sim.after(sim.random() * 2 * stepMs, () => { this.die() })
     this.pending++
     try {

@@ -1,5 +1,5 @@
 import { checkpoint } from '../../daemon/run/checkpoint.ts'
-import type { Schedule, Simulation } from './simulation.ts'
+import type { FaultKind, Schedule, Simulation } from './simulation.ts'
 import { World } from './world.ts'
 
 /** What happens in a schedule besides its faults. */
@@ -24,6 +24,11 @@ async function finish(sim: Simulation, world: World): Promise<Played> {
   return { violations: sim.violations, trace: sim.trace, steps: sim.steps }
 }
 
+/** A step that says that it has failed keeps nobody from being told. */
+function isSaid(kind: FaultKind): boolean {
+  return kind === 'fail' || kind === 'fail-after'
+}
+
 /** A run that lives is saved. Steps count from the checkpoint's first. */
 export async function playCheckpoint({ members, keepRunning }: Scenario, schedule: Schedule, isTraced = false): Promise<Played> {
   using world = new World({ seed: schedule.seed, faults: schedule.faults }, { members, state: 'running' }, isTraced)
@@ -37,7 +42,10 @@ export async function playCheckpoint({ members, keepRunning }: Scenario, schedul
   daemon.pending++
   void checkpoint(daemon.context, sandbox, { trigger: 'request', keepRunning }).then(
     (row) => { sim.note(`saved as ${row.number}`) },
-    (error: unknown) => { sim.note(`not saved: ${String(error)}`) },
+    (error: unknown) => {
+      sim.note(`not saved: ${String(error)}`)
+      if (schedule.faults.length === 1 && schedule.faults.every(({ kind }) => isSaid(kind))) world.assertRunning()
+    },
   ).finally(() => { daemon.pending-- })
   return await finish(sim, world)
 }

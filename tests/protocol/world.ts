@@ -158,6 +158,12 @@ export class World implements Disposable {
     if (member === 0) this.slurm.batchEnded()
   }
 
+  /** A checkpoint was given up, and everybody could be told: nobody waits until it asks by itself. */
+  assertRunning(): void {
+    const waiting = this.machines.filter(({ payload, gate, isGuardAlive }) => isGuardAlive && (payload === 'frozen' || gate === 'shut'))
+    if (waiting.length > 0) this.sim.violate(`${waiting.map(({ node }) => node).join(', ')} was not told to go on`)
+  }
+
   /** Whether nobody has anything to do any more. */
   isQuiet(): boolean {
     return this.#starting === 0 && this.machines.every(({ daemon }) => daemon?.isAlive === true && daemon.pending === 0 && [...daemon.context.sandboxes.values()].every((sandbox) => !sandbox.busy)) && (this.#isOver() || this.#isHealthy())
