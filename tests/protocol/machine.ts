@@ -236,7 +236,7 @@ export class Machine {
         }
       },
       forgetSizes: () => Promise.resolve(),
-      identities: () => Promise.resolve([]),
+      identities: () => Promise.resolve([]), deletedNames: () => Promise.resolve([]),
       assertFits: () => daemon.act('engine fits', () => undefined),
       startRestore: async () => {
         const reached = Promise.withResolvers<undefined>()
