@@ -9,8 +9,8 @@ import { StintError } from '../core/errors.ts'
 const minimalEnvironment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }
 
 export interface CommandOptions {
-  /** Bytes for standard input. Of a promise: the program starts meanwhile. */
-  readonly input?: string | Uint8Array | Promise<string>
+  /** Bytes for standard input. Of what comes later: the program starts meanwhile. */
+  readonly input?: string | Uint8Array | AsyncIterable<string>
   /** File to read standard input from, instead of `input`. */
   readonly inputFile?: string
   /** File that takes standard output, which is then empty in the result. */
@@ -51,12 +51,12 @@ export interface TiedProgram {
   end(): Promise<void>
 }
 
+function isLater(input: CommandOptions['input']): input is AsyncIterable<string> {
+  return typeof input === 'object' && Symbol.asyncIterator in input
+}
+
 /** Seconds a tied program has to end by itself. */
 const endSeconds = 5
-
-function laterInput(input: Promise<string>): Readable {
-  return Readable.from((async function* () { yield await input })(), { objectMode: false })
-}
 
 /**
  * The one way this daemon starts programs: argv arrays, an absolute program, a minimal environment, a time limit,
@@ -86,7 +86,7 @@ export class CommandRunner {
       // execa takes any number; its types know one digit.
       ...(options.descriptors !== undefined ? { stdio: ['pipe', 'pipe', 'pipe', ...(options.descriptors as readonly 3[])] as const } : {}),
       ...(options.outputFile !== undefined ? { stdout: { file: options.outputFile }, buffer: { stdout: false } } : {}),
-      ...(options.inputFile !== undefined ? { inputFile: options.inputFile } : { input: options.input instanceof Promise ? laterInput(options.input) : options.input ?? '' }),
+      ...(options.inputFile !== undefined ? { inputFile: options.inputFile } : { input: isLater(options.input) ? Readable.from(options.input, { objectMode: false }) : options.input ?? '' }),
     })
     const { stdout = '', stderr } = result
     this.#log.debug({ argv, exitCode: result.exitCode, ms: Math.round(performance.now() - started) }, 'command')

@@ -103,18 +103,21 @@ export class SandboxNetwork {
    * @throws StintError E_BUSY when another sandbox on this node has the address; nothing remains then
    */
   async connect(sandbox: Promise<HeldProcess>, address: string): Promise<void> {
-    const outside = (pid1: Promise<HeldProcess>): Promise<void> => this.#batch(pid1.then((pid) => this.#outsideLines(pid, address), () => []))
-    let first: Promise<void> | undefined = outside(sandbox)
-    first.catch(() => undefined) // Awaited below, once the sandbox is known.
-    const pid1 = await sandbox
-    await this.#whole(pid1, async () => {
-      const made = first ?? outside(sandbox)
-      first = undefined
+    const begin = async (pid1: Promise<HeldProcess>): Promise<void> => {
+      const made = this.#batch(later(pid1.then((pid) => this.#outsideLines(pid, address))))
       const lines = [...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)]
-      const configured = this.#batchInside(pid1, made.then(() => lines, () => []))
+      const configured = this.#batchInsideLater(pid1, made.then(() => lines))
       await Promise.allSettled([made, configured])
       await made
       await configured
+    }
+    let first: Promise<void> | undefined = begin(sandbox)
+    first.catch(() => undefined) // Awaited below, once the sandbox is known.
+    const pid1 = await sandbox
+    await this.#whole(pid1, async () => {
+      const made = first ?? begin(sandbox)
+      first = undefined
+      await made
     })
   }
 
@@ -269,21 +272,31 @@ export class SandboxNetwork {
     return [this.#programs.nsenter, ...pid1.enter('net')]
   }
 
-  async #batch(lines: Lines): Promise<void> {
-    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: batchText(lines) })
+  async #batch(lines: readonly string[] | AsyncIterable<string>): Promise<void> {
+    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: Array.isArray(lines) ? lines.join('\n') : lines as AsyncIterable<string> })
   }
 
-  async #batchInside(pid1: HeldProcess, lines: Lines): Promise<void> {
-    await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: batchText(lines, 'link set lo up') })
+  async #batchInside(pid1: HeldProcess, lines: readonly string[]): Promise<void> {
+    await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: ['link set lo up', ...lines].join('\n') })
+  }
+
+  /** The same for a namespace that is not known yet: a shell waits for it, since the start of a program from a process as large as this takes its time. */
+  async #batchInsideLater(pid1: Promise<HeldProcess>, lines: Promise<readonly string[]>): Promise<void> {
+    const input = later(pid1.then((pid) => [...pid.enter('net'), 'link set lo up', '']), lines)
+    await this.#commands.run(['/bin/sh', '-c', 'read -r net && exec "$0" "$net" "$1" -batch -', this.#programs.nsenter, this.#programs.ip], { input })
   }
 }
 
-type Lines = readonly string[] | Promise<readonly string[]>
-
-/** What `ip -batch -` reads. @param before a line in front of them */
-function batchText(lines: Lines, before?: string): string | Promise<string> {
-  const text = (known: readonly string[]): string => [...(before === undefined ? [] : [before]), ...known].join('\n')
-  return lines instanceof Promise ? lines.then(text) : text(lines)
+/** What a program reads that has been started before it was known; the end of it where it never is. */
+function later(...parts: Promise<readonly string[]>[]): AsyncIterable<string> {
+  const texts = parts.map(async (part) => part.then((lines) => lines.join('\n'), () => undefined))
+  return (async function* () {
+    for (const text of texts) {
+      const known = await text
+      if (known === undefined) return
+      yield known
+    }
+  })()
 }
 
 /** No IPv6 address that comes by itself: MPI takes every address of a device for a way to a peer. */
