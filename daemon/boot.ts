@@ -83,7 +83,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   const { programs } = config
   const cpu = new CpuRecord(commands, programs.criu, join(config.paths.state_dir, 'cpu'))
   const engine = new CriuEngine(commands, { criu: programs.criu, nsenter: programs.nsenter, unshare: programs.unshare, setpriv: programs.setpriv, libexecDir: config.paths.libexec_dir }, cpu)
-  const network = new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port })
+  const network = stack.use(new SandboxNetwork(commands, programs, { pool: config.network.pool, mtu: config.network.mtu, vxlanPort: config.network.vxlan_port }))
   const node = nodeName()
   const keyring = new Keyring(config.store.key_file, (fault) => { log.error({ err: fault }, 'the store keys cannot be read; those that were read last stay in force') })
   const store = new PosixStore(config.store.path, config.store.writers, node, () => keyring.current())
@@ -114,6 +114,7 @@ export async function boot(config: Config, stopping: AbortSignal): Promise<Async
   // Without the record images of this node are taken to fit everywhere.
   await cpu.take().catch((error: unknown) => { log.warn({ err: error }, "this node's CPU could not be recorded") })
   await network.prepareNode()
+  network.keepReady()
   store.removeUnfinished()
   catalogue.members.endEarlierBoots(bootId())
   closeEndedSandboxes(context)

@@ -20,7 +20,7 @@ export interface CommandOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Bound on what it may say, bytes; default 4 MiB. The command is killed then. */
   readonly maxOutputBytes?: number
-  /** Default 15 s. The command is killed then. */
+  /** Default 15 s; 0: none. The command is killed then. */
   readonly timeoutSeconds?: number
   readonly signal?: AbortSignal
   /** Exit codes that are no error; default 0 alone. */
@@ -32,6 +32,16 @@ export interface CommandResult {
   readonly stdout: string
   readonly stderr: string
 }
+
+/** A program that was started before it is known what it is to read. */
+export interface ReadyProgram extends Disposable {
+  /** Not any more: it has ended by itself. */
+  readonly isWaiting: boolean
+  /** Once. @throws StintError as {@link CommandRunner.run} does; its time counts from here */
+  read(input: AsyncIterable<string>): Promise<CommandResult>
+}
+
+const defaultTimeoutSeconds = 15
 
 /** A program that outlives the daemon: own session, no pipes to us. */
 export interface DetachedProgram {
@@ -77,7 +87,7 @@ export class CommandRunner {
       env: { ...minimalEnvironment, ...options.env },
       extendEnv: false,
       cwd: '/',
-      timeout: (options.timeoutSeconds ?? 15) * 1000,
+      timeout: (options.timeoutSeconds ?? defaultTimeoutSeconds) * 1000,
       killSignal: 'SIGKILL',
       ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
       maxBuffer: options.maxOutputBytes ?? 4 * 2 ** 20,
@@ -96,6 +106,25 @@ export class CommandRunner {
       throw new StintError('E_COMMAND_FAILED', `${program} ${why}: ${(stderr || stdout).trim().slice(-500)}`, { details: { argv, exitCode, stderr } })
     }
     return { exitCode, stdout, stderr }
+  }
+
+  /** Starts a program that waits for its input: starting one from a process as large as this takes tens of milliseconds. */
+  ready(argv: readonly [string, ...string[]]): ReadyProgram {
+    const told = Promise.withResolvers<AsyncIterable<string>>()
+    const limit = new AbortController()
+    let isWaiting = true
+    const result = this.run(argv, { input: (async function* () { yield* await told.promise })(), timeoutSeconds: 0, signal: limit.signal })
+    const over = (): void => { isWaiting = false }
+    result.then(over, over)
+    return {
+      get isWaiting() { return isWaiting },
+      read: async (input) => {
+        const timer = setTimeout(() => { limit.abort() }, defaultTimeoutSeconds * 1000)
+        told.resolve(input)
+        return result.finally(() => { clearTimeout(timer) })
+      },
+      [Symbol.dispose]: () => { limit.abort() },
+    }
   }
 
   /** Starts a program that reads `input` and then waits for the end of its standard input. */

@@ -2,7 +2,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { lowestVni, memberAddress } from '../core/addresses.ts'
 import { StintError, isStintError } from '../core/errors.ts'
-import type { CommandRunner } from './command.ts'
+import type { CommandRunner, ReadyProgram } from './command.ts'
 import { directLines, directTable, staleTables } from './direct-network.ts'
 import { Gate, memberDevice, type GateState } from './gate.ts'
 import type { HeldProcess } from './held-process.ts'
@@ -20,6 +20,15 @@ const outsideMtu = 1450
 const mostMtu = 65535
 /** A namespace whose last process has ended keeps its devices for a moment; a run that comes back to its node waits for it. */
 const releaseSeconds = 5
+
+/** After a sandbox was connected, its job's script starts first. Milliseconds. */
+const refillMilliseconds = 300
+
+/** What `connect` needs, before it is known for which sandbox. */
+interface ReadyPair {
+  readonly outside: ReadyProgram
+  readonly inside: ReadyProgram
+}
 
 export interface NetworkPrograms {
   readonly ip: string
@@ -76,12 +85,14 @@ function isTaken(error: unknown): boolean {
  * to the other members, with a gate: VXLAN (run-network.ts), or a second pair (direct-network.ts). All devices vanish with the
  * sandbox's namespace, at once when `disconnect` is called.
  */
-export class SandboxNetwork {
+export class SandboxNetwork implements Disposable {
   readonly #commands: CommandRunner
   readonly #programs: NetworkPrograms
   readonly #settings: NetworkSettings
   /** PID 1 of sandboxes that have devices of ours. */
   readonly #connected = new WeakSet<HeldProcess>()
+  #ready: ReadyPair | undefined
+  #refill: NodeJS.Timeout | undefined
 
   constructor(commands: CommandRunner, programs: NetworkPrograms, settings: NetworkSettings) {
     this.#commands = commands
@@ -96,17 +107,48 @@ export class SandboxNetwork {
     await this.#removeStaleTables()
   }
 
+  /** From now on the programs of the next `connect` are there beforehand: every job waits for it. */
+  keepReady(): void {
+    this.#ready ??= this.#readyPair()
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#refill)
+    this.#ready?.outside[Symbol.dispose]()
+    this.#ready?.inside[Symbol.dispose]()
+  }
+
+  #readyPair(): ReadyPair {
+    const { ip, nsenter } = this.#programs
+    return {
+      outside: this.#commands.ready([ip, '-batch', '-']),
+      inside: this.#commands.ready(['/bin/sh', '-c', 'read -r net && exec "$0" "$net" "$1" -batch -', nsenter, ip]),
+    }
+  }
+
+  #takePair(): ReadyPair {
+    const pair = this.#ready
+    if (pair === undefined) return this.#readyPair()
+    this.#ready = undefined
+    this.#refill = setTimeout(() => { this.keepReady() }, refillMilliseconds).unref()
+    if (pair.outside.isWaiting && pair.inside.isWaiting) return pair
+    pair.outside[Symbol.dispose]()
+    pair.inside[Symbol.dispose]()
+    return this.#readyPair()
+  }
+
   /**
-   * Connects the sandbox of a run of one node. Every job waits for this, so each program starts while what it is to be told is not
-   * known yet, and is told nothing when that fails.
+   * Connects the sandbox of a run of one node. Every job waits for this, so its programs have started while what they are to be told
+   * is not known yet, and are told nothing when that fails.
    * @param sandbox its PID 1, whose network namespace is still empty
    * @throws StintError E_BUSY when another sandbox on this node has the address; nothing remains then
    */
   async connect(sandbox: Promise<HeldProcess>, address: string): Promise<void> {
     const begin = async (pid1: Promise<HeldProcess>): Promise<void> => {
-      const made = this.#batch(later(pid1.then((pid) => this.#outsideLines(pid, address))))
-      const lines = [...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)]
-      const configured = this.#batchInsideLater(pid1, made.then(() => lines))
+      const { outside, inside } = this.#takePair()
+      const made = outside.read(later(pid1.then((pid) => this.#outsideLines(pid, address))))
+      const lines = ['link set lo up', ...insideLines('eth0'), `addr add ${address}/32 dev eth0`, 'link set eth0 up', defaultRoute(address)]
+      const configured = inside.read(later(pid1.then((pid) => [...pid.enter('net'), '']), made.then(() => lines)))
       await Promise.allSettled([made, configured])
       await made
       await configured
@@ -272,18 +314,12 @@ export class SandboxNetwork {
     return [this.#programs.nsenter, ...pid1.enter('net')]
   }
 
-  async #batch(lines: readonly string[] | AsyncIterable<string>): Promise<void> {
-    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: Array.isArray(lines) ? lines.join('\n') : lines as AsyncIterable<string> })
+  async #batch(lines: readonly string[]): Promise<void> {
+    await this.#commands.run([this.#programs.ip, '-batch', '-'], { input: lines.join('\n') })
   }
 
   async #batchInside(pid1: HeldProcess, lines: readonly string[]): Promise<void> {
     await this.#commands.run([...this.#inside(pid1), this.#programs.ip, '-batch', '-'], { input: ['link set lo up', ...lines].join('\n') })
-  }
-
-  /** The same for a namespace that is not known yet: a shell waits for it, since the start of a program from a process as large as this takes its time. */
-  async #batchInsideLater(pid1: Promise<HeldProcess>, lines: Promise<readonly string[]>): Promise<void> {
-    const input = later(pid1.then((pid) => [...pid.enter('net'), 'link set lo up', '']), lines)
-    await this.#commands.run(['/bin/sh', '-c', 'read -r net && exec "$0" "$net" "$1" -batch -', this.#programs.nsenter, this.#programs.ip], { input })
   }
 }
 
