@@ -106,6 +106,10 @@ describe('a job whose daemon does not come back is put back by the guard', () =>
     await expectAsked('requeue 7', await orphan('killed'), killedMs)
   })
 
+  test("of an array only the task: the id of its last one is the whole array's", async () => {
+    await expectAsked('requeue 7_3', await orphan('killed', ['attached=1', 'name=7_3']), killedMs)
+  })
+
   test('of several nodes only while it runs: Slurm ticket 23768', async () => {
     await expectAsked('requeue incomplete 7', await orphan('killed', ['attached=1', 'nodes=2']), killedMs)
   })

@@ -10,7 +10,10 @@
 void scontrol_put_back(const char *words, const char *verb)
 {
     char program[512], job[32];
-    if (!line_value(words, "scontrol", 0, program, sizeof program) || !line_value(words, "name", 0, job, sizeof job) || fork() != 0)
+    /* A plugin of an older version than this helper's does not say the name. */
+    if (!line_value(words, "name", 0, job, sizeof job))
+        snprintf(job, sizeof job, "%lld", line_number(words, "job", 0));
+    if (!line_value(words, "scontrol", 0, program, sizeof program) || fork() != 0)
         return;
     sigset_t none;
     sigemptyset(&none);
