@@ -24,7 +24,8 @@ async function main(): Promise<void> {
   const config = loadConfig(values.config)
   const stopping = new AbortController()
   const { promise, resolve } = Promise.withResolvers<undefined>()
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { resolve(undefined) })
+  // Not `once`: execa ends the process by a signal that nobody else listens to any more while a program of its runs.
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => { resolve(undefined) })
   const daemon = await boot(config, stopping.signal)
   await promise
   stopping.abort()
