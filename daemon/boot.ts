@@ -1,4 +1,4 @@
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { schedule } from 'node-cron'
 import type { Logger } from 'pino'
@@ -38,6 +38,7 @@ import { serveSandboxes } from './node/plugin-socket.ts'
 import { Sbatch } from './slurm/sbatch.ts'
 import { Scontrol } from './slurm/scontrol.ts'
 import { Squeue } from './slurm/squeue.ts'
+import { versionOfStint } from './version.ts'
 
 /** The hook of core/fault-points.ts as the environment asks for it. */
 function faultHook(log: Logger): FaultHook {
@@ -53,10 +54,6 @@ function faultHook(log: Logger): FaultHook {
     log.warn({ point }, 'ending here as asked by STINT_FAULT')
     process.kill(process.pid, 'SIGKILL')
   }
-}
-
-function versionOfStint(): string {
-  return (JSON.parse(readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8')) as { version: string }).version
 }
 
 /** Once a day, at a minute of this node's own: not all nodes ask slurmctld at once. */

@@ -8,7 +8,7 @@ import type { PeerDaemons } from './cluster/peer-daemons.ts'
 import type { Peers } from './cluster/peers.ts'
 import type { RunNetwork } from './core/addresses.ts'
 import type { Budgets } from './core/budgets.ts'
-import type { Config } from './core/config.ts'
+import { enginePath, type Config } from './core/config.ts'
 import type { Objects, Prediction } from './core/deadline.ts'
 import type { DrainReport } from './core/drain.ts'
 import type { FaultHook } from './core/fault-points.ts'
@@ -236,14 +236,9 @@ export interface ExpectedMember {
   readonly opened: PromiseWithResolvers<undefined>
 }
 
-/** Has a directory for every job an engine has worked for. */
-export function engineRoot(context: Context): string {
-  return `${context.config.paths.state_dir}/engine`
-}
-
 /** Where an engine works for a job on this node: logs outlive the sandbox, for whoever asks why. */
 export function engineDirectory(context: Context, jobId: number): string {
-  return `${engineRoot(context)}/${jobId}`
+  return `${enginePath(context.config)}/${jobId}`
 }
 
 /** Private directory of a job's sandbox on this node. */

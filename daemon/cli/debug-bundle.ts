@@ -1,10 +1,12 @@
 import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { hostname, release, tmpdir } from 'node:os'
+import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
 import { execa } from 'execa'
-import { cataloguePath, type Config } from '../core/config.ts'
+import { cataloguePath, enginePath, type Config } from '../core/config.ts'
 import { StintError, asStintError } from '../core/errors.ts'
+import { nodeName } from '../linux/node-name.ts'
+import { versionOfStint } from '../version.ts'
 import { call } from './client.ts'
 
 /** Of a log its end goes in; bytes. */
@@ -67,8 +69,7 @@ type Run = (program: string, ...args: string[]) => Promise<string>
 /** Versions of everything that takes part. */
 async function versions(run: Run): Promise<object> {
   const firstLineOf: Run = async (...command) => (await run(...command).catch((cause: unknown) => asStintError(cause).message)).split('\n', 1)[0] ?? ''
-  const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8')) as { version: string }
-  return { at: new Date().toISOString(), node: hostname(), stint: version, kernel: release(), nodejs: process.version, criu: await firstLineOf('criu', '--version'), slurm: await firstLineOf('scontrol', '--version') }
+  return { at: new Date().toISOString(), node: nodeName(), stint: versionOfStint(), kernel: release(), nodejs: process.version, criu: await firstLineOf('criu', '--version'), slurm: await firstLineOf('scontrol', '--version') }
 }
 
 /** Puts the parts into a directory; whatever is not to be had is no reason to go without the rest. */
@@ -123,7 +124,7 @@ export async function packDebugBundle({ job, config, configPath, socket, patienc
     await bundle.add('versions.json', async () => versions(run))
     await bundle.add('stint.toml', () => readFileSync(configPath))
     await bundle.add('rows.json', () => rowsOf(cataloguePath(config), job))
-    await bundle.addFilesOf('engine', join(config.paths.state_dir, 'engine', String(job)), /\.log$/)
+    await bundle.addFilesOf('engine', join(enginePath(config), String(job)), /\.log$/)
     await bundle.addFilesOf('manifests', join(config.store.path, String(job)), /^manifest\.json$/)
     await bundle.add('slurm-job.txt', async () => run('scontrol', 'show', 'job', String(job)))
     await bundle.add('stintd.log', async () => run('journalctl', '--unit=stintd', '--no-pager', '--output=cat', `--lines=${journalLines}`))

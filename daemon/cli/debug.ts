@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
-import { hostname } from 'node:os'
 import { defaultConfigPath, loadConfig } from '../config-file.ts'
 import { StintError } from '../core/errors.ts'
+import { nodeName } from '../linux/node-name.ts'
 import { packDebugBundle, type DebugBundle } from './debug-bundle.ts'
 import { globalOptions, jobId, print } from './verb.ts'
 
@@ -20,7 +20,7 @@ export function debugCommand(program: Command): void {
     .action(async (job: number, options: { output?: string; config: string }, command: Command) => {
       if (process.geteuid?.() !== 0) throw new StintError('E_FORBIDDEN', 'only root can read the logs of jobs', { hint: 'Ask your admin.' })
       const global = globalOptions(command)
-      const file = options.output ?? `stint-debug-${job}-${hostname().split('.', 1)[0] ?? ''}.tar.gz`
+      const file = options.output ?? `stint-debug-${job}-${nodeName()}.tar.gz`
       print(global, await packDebugBundle({ job, config: loadConfig(options.config), configPath: options.config, socket: global.socket }, file), text)
     })
 }

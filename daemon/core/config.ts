@@ -254,3 +254,8 @@ export function sampleConfig(): string {
 export function cataloguePath({ paths }: Config): string {
   return `${paths.state_dir}/catalogue.sqlite`
 }
+
+/** Where it keeps the engine's logs, in a directory for each job. */
+export function enginePath({ paths }: Config): string {
+  return `${paths.state_dir}/engine`
+}

@@ -1,6 +1,7 @@
 import { Type, type Static } from 'typebox'
 import { carriedTrees } from './file-places.ts'
 import type { Trigger } from './states.ts'
+import { boundUnixSockets } from './unix-sockets.ts'
 
 /** Rules of the rehearsal: an image is restored beside the frozen payload, up to CRIU's barrier, before anything is decided. */
 
@@ -97,10 +98,7 @@ export function rehearsalView(files: readonly RehearsedFile[], sockets: readonly
 
 /** Paths of bound Unix sockets by inode, out of /proc/PID/net/unix; abstract names are no paths. */
 export function boundSockets(table: string): Map<string, string> {
-  return new Map(table.split('\n').slice(1).flatMap((line) => {
-    const match = /^\S+: \S+ \S+ \S+ \S+ \S+ +(\d+) ([^@].*)$/.exec(line)
-    return match?.[1] === undefined || match[2] === undefined ? [] : [[match[1], match[2]] as const]
-  }))
+  return new Map(boundUnixSockets(table).map(({ inode, path }) => [inode, path]))
 }
 
 /** Whether a process holds a lease (fcntl F_SETLEASE): opening the file beside it would break the lease. @param locks /proc/locks */

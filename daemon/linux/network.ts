@@ -30,6 +30,11 @@ interface ReadyPair {
   readonly inside: ReadyProgram
 }
 
+function endPair({ outside, inside }: ReadyPair): void {
+  outside[Symbol.dispose]()
+  inside[Symbol.dispose]()
+}
+
 export interface NetworkPrograms {
   readonly ip: string
   readonly bridge: string
@@ -114,8 +119,7 @@ export class SandboxNetwork implements Disposable {
 
   [Symbol.dispose](): void {
     clearTimeout(this.#refill)
-    this.#ready?.outside[Symbol.dispose]()
-    this.#ready?.inside[Symbol.dispose]()
+    if (this.#ready !== undefined) endPair(this.#ready)
   }
 
   #readyPair(): ReadyPair {
@@ -132,8 +136,7 @@ export class SandboxNetwork implements Disposable {
     this.#ready = undefined
     this.#refill = setTimeout(() => { this.keepReady() }, refillMilliseconds).unref()
     if (pair.outside.isWaiting && pair.inside.isWaiting) return pair
-    pair.outside[Symbol.dispose]()
-    pair.inside[Symbol.dispose]()
+    endPair(pair)
     return this.#readyPair()
   }
 

@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs'
 import { StintError, asStintError } from '../core/errors.ts'
 import type { Member } from '../catalogue/members.ts'
 import { removePlacedScript } from './archive.ts'
+import { endDump } from './dump.ts'
 import { type Context, type Sandbox, engineDirectory, sandboxDirectory } from '../context.ts'
 import { dropFinished } from '../images/retention.ts'
 
@@ -30,11 +31,10 @@ async function clearMember(context: Context, member: Member, jobId: number, sand
 
 /** A checkpoint in the making ends with its sandbox. */
 async function dropDump(context: Context, sandbox: Sandbox): Promise<void> {
-  const { dump, run: { job_id: job } } = sandbox
-  sandbox.dump = undefined
-  dump?.ending.abort(new StintError('E_NOT_RUNNING', `job ${job} has just ended`))
+  const { job_id: job } = sandbox.run
+  sandbox.dump?.ending.abort(new StintError('E_NOT_RUNNING', `job ${job} has just ended`))
   try {
-    await dump?.draft[Symbol.asyncDispose]()
+    await endDump(sandbox)
   } catch (error) {
     context.log.warn({ err: error, job }, 'what was written of a checkpoint could not be removed')
   }

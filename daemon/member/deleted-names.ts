@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { deletedNotice, deletedObstacles, otherPath, readNameState, type DeletedFile, type NameState } from '../core/deleted-names.ts'
 import { asStintError } from '../core/errors.ts'
 import { insideTree, type Obstacle } from '../core/obstacles.ts'
+import { boundUnixSockets } from '../core/unix-sockets.ts'
 import { mountOfPath, mountsOf } from '../linux/mounts.ts'
 import { payloadGroups, sandboxProc, type OpenFile, type PayloadProcess } from '../linux/payload.ts'
 import { unlessGone } from '../linux/processes.ts'
@@ -64,13 +65,12 @@ function isSocket(sandbox: Looked, path: string): boolean {
   return unlessGone(() => statSync(Buffer.from(`${sandbox.pid1.proc}/root${path}`, 'latin1')))?.isSocket() === true
 }
 
-/** Bound sockets of the payload: `/proc/net/unix` has inode and path of those that have one. */
+/** Bound sockets of the payload. */
 function boundSockets(sandbox: Looked, processes: readonly PayloadProcess[]): BoundSocket[] {
   const held = insideTree(processes, rootPid).flatMap((process) => process.sockets.map((inode) => ({ inode, process })))
   const holders = Map.groupBy(held, ({ inode }) => inode)
-  const lines = (unlessGone(() => readFileSync(`${sandbox.pid1.proc}/net/unix`, 'latin1')) ?? '').split('\n')
-  return lines.flatMap((line): BoundSocket[] => {
-    const [, type, state, inode = '', name = ''] = /^\S+ \S+ \S+ \S+ (\S+) (\S+) +(\d+) ([^@].*)$/.exec(line) ?? []
+  const table = unlessGone(() => readFileSync(`${sandbox.pid1.proc}/net/unix`, 'latin1')) ?? ''
+  return boundUnixSockets(table).flatMap(({ inode, type, state, path: name }): BoundSocket[] => {
     const its = holders.get(inode)?.map(({ process }) => process) ?? []
     const [first] = its
     if (first === undefined) return []
@@ -88,8 +88,10 @@ function boundSockets(sandbox: Looked, processes: readonly PayloadProcess[]): Bo
 /** A name that is there must be removed and made again: where the user may not, nobody would find the socket. */
 async function findSockets(context: LookContext, sandbox: Looked, processes: readonly PayloadProcess[]): Promise<Obstacle[]> {
   const sockets = boundSockets(sandbox, processes)
-  const states = await nameStates(context, sandbox, payloadGroups(sandbox.pid1, rootPid), sockets.map(({ path }) => path))
-  return sockets.flatMap(({ path, process: { comm, pid }, lost, made }, at): Obstacle[] => {
+  const there = sockets.filter(({ path, lost, made }) => made && !lost && isSocket(sandbox, path)).map(({ path }) => path)
+  const states = await nameStates(context, sandbox, payloadGroups(sandbox.pid1, rootPid), there)
+  const closed = new Set(there.filter((_, at) => states[at] === 'closed'))
+  return sockets.flatMap(({ path, process: { comm, pid }, lost, made }): Obstacle[] => {
     const which = `${comm} (PID ${pid} in the sandbox) has a socket named ${Buffer.from(path, 'latin1').toString()}`
     if (lost) {
       return [{
@@ -97,7 +99,7 @@ async function findSockets(context: LookContext, sandbox: Looked, processes: rea
         remedy: 'Let the program bind its socket by an absolute path, or close it before the job is saved.',
       }]
     }
-    if (!made || states[at] !== 'closed' || !isSocket(sandbox, path)) return []
+    if (!made || !closed.has(path)) return []
     return [{
       kind: 'socket-name', message: `${which}, in a directory where you may not write any more: its name could not be made again`,
       remedy: 'Get write permission for the directory, or remove the name if nobody connects to it any more.',

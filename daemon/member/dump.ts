@@ -229,7 +229,7 @@ export async function commit(context: Context, sandbox: Sandbox, order: DumpOrde
 }
 
 /** This half is done: published with its checkpoint, or dropped. */
-async function endDump(sandbox: Sandbox): Promise<void> {
+export async function endDump(sandbox: Sandbox): Promise<void> {
   const { dump: half } = sandbox
   sandbox.dump = undefined
   await half?.draft[Symbol.asyncDispose]()

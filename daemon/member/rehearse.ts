@@ -1,4 +1,3 @@
-import { pathsForDeleted } from './deleted-names.ts'
 import { mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { StintError, asStintError } from '../core/errors.ts'
@@ -10,6 +9,7 @@ import { isBelow, mountsOf } from '../linux/mounts.ts'
 import { bytesBelow } from '../linux/tree-bytes.ts'
 import { ThrowAway } from '../linux/throw-away.ts'
 import { unpackTree } from './archive.ts'
+import { pathsForDeleted } from './deleted-names.ts'
 import { type Context, type Looked, type Sandbox, engineDirectory, rootPid } from '../context.ts'
 
 function availableBytes(): number {

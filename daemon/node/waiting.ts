@@ -2,7 +2,8 @@ import { readdirSync, rmSync, statSync } from 'node:fs'
 import { awaitsRequeue } from '../core/checkpoint-state.ts'
 import { asStintError, systemCode } from '../core/errors.ts'
 import { finishedStates } from '../member/close.ts'
-import { type Context, engineDirectory, engineRoot } from '../context.ts'
+import { enginePath } from '../core/config.ts'
+import { type Context, engineDirectory } from '../context.ts'
 import { overStates } from '../images/prune.ts'
 import { dropFinished } from '../images/retention.ts'
 
@@ -23,7 +24,7 @@ export type Asked = Map<number, number>
 
 function engineDirectories(context: Context): number[] {
   try {
-    return readdirSync(engineRoot(context)).filter((name) => /^\d+$/.test(name)).map(Number)
+    return readdirSync(enginePath(context.config)).filter((name) => /^\d+$/.test(name)).map(Number)
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return []
     throw error

@@ -21,8 +21,9 @@ const layers = {
   run: { values: ['core', 'linux', 'slurm', 'images', 'member', 'stopping', 'context'], types: adapters },
   node: { values: ['core', 'linux', 'slurm', 'images', 'member', 'run', 'stopping', 'context'], types: adapters },
   http: { values: ['core', 'linux', 'images', 'member', 'run', 'node', 'stopping', 'context'], types: adapters },
-  cli: { values: ['core', 'config-file', 'key-file'], types: ['http'] },
-  boot: { values: ['core', 'linux', ...adapters, 'images', 'member', 'run', 'node', 'http', 'context', 'key-file'] },
+  version: { values: [] },
+  cli: { values: ['core', 'config-file', 'key-file', 'version', 'linux/node-name'], types: ['http'] },
+  boot: { values: ['core', 'linux', ...adapters, 'images', 'member', 'run', 'node', 'http', 'context', 'key-file', 'version'] },
   main: { values: ['core', 'config-file', 'boot'] },
   docs: { values: ['core', 'http', 'cli'], types: ['context'] },
 }

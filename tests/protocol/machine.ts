@@ -201,6 +201,7 @@ export class Machine {
 
   /** The engine as one daemon sees it. */
   engineFor(daemon: Daemon): Engine {
+    const failed = ({ operation }: EngineProcess, why: string): StintError => new StintError(operation === 'dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', why)
     const prepared = (process: EngineProcess): PreparedDump => {
       const answer = async (word: 'commit' | 'abort'): Promise<void> => {
         await daemon.act(`engine ${word}`, () => { this.say(process, word) }, (fault) => {
@@ -208,9 +209,19 @@ export class Machine {
           return true
         })
         const failure = await daemon.wait(process.ended.promise)
-        if (word === 'commit' && failure !== undefined) throw new StintError(process.operation === 'dump' ? 'E_CRIU_DUMP_FAILED' : 'E_CRIU_RESTORE_FAILED', failure)
+        if (word === 'commit' && failure !== undefined) throw failed(process, failure)
       }
       return { commit: () => answer('commit'), abort: () => answer('abort') }
+    }
+    const atBarrier = (process: EngineProcess, reached: Promise<unknown>): { pid: number; prepared: Promise<PreparedDump> } => {
+      const outcome = Promise.race([reached.then(() => 'reached' as const), process.ended.promise])
+      return {
+        pid: process.pid,
+        prepared: daemon.wait(outcome).then((how) => {
+          if (how !== 'reached') throw failed(process, how ?? 'ended')
+          return prepared(process)
+        }),
+      }
     }
     return {
       name: 'criu',
@@ -225,15 +236,7 @@ export class Machine {
           void this.#runDump(started, keepRunning, reached, fails)
           return started
         }, (fault) => fails = fault === 'fail' || fault === 'fail-after')
-        const outcome = Promise.race([reached.promise.then(() => 'reached' as const), process.ended.promise])
-        return {
-          pid: process.pid,
-          prepared: daemon.wait(outcome).then((how) => {
-            if (how !== 'reached') throw new StintError('E_CRIU_DUMP_FAILED', how ?? 'ended')
-            return prepared(process)
-          }),
-          stop: () => undefined,
-        }
+        return { ...atBarrier(process, reached.promise), stop: () => undefined }
       },
       forgetSizes: () => Promise.resolve(),
       identities: () => Promise.resolve([]), deletedNames: () => Promise.resolve([]),
@@ -247,14 +250,7 @@ export class Machine {
           void this.#runRestore(started, reached, fails)
           return started
         }, (fault) => fails = fault === 'fail' || fault === 'fail-after')
-        const outcome = Promise.race([reached.promise.then(() => 'reached' as const), process.ended.promise])
-        return {
-          pid: process.pid,
-          prepared: daemon.wait(outcome).then((how) => {
-            if (how !== 'reached') throw new StintError('E_CRIU_RESTORE_FAILED', how ?? 'ended')
-            return prepared(process)
-          }),
-        }
+        return atBarrier(process, reached.promise)
       },
       answerOrphan: async ({ pid, word, ended }: OrphanedEngine) => {
         await daemon.act('engine orphan', () => undefined)

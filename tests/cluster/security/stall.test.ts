@@ -92,8 +92,8 @@ for n in range(500_000 // each):
   await on('ctl', `scancel ${job}`)
 }
 
-/** A CRIU that is stopped for good ends with its time, and the job runs on. */
-async function stopped(): Promise<void> {
+/** A job whose CRIU is stopped in the middle of a dump, and which prints all the time. */
+async function startStopping(): Promise<Started> {
   const started = await start(other, 'alice', python(`
 for n in range(150):
     if os.fork() == 0: os.execvp('sleep', ['sleep', '1000'])
@@ -102,9 +102,10 @@ if os.fork() == 0:
     while True:
         print(time.time(), flush=True); time.sleep(0.2)`))
   await untilReady(started)
-  const { node, job, directory } = started
-  const refused = await tryOn(node, `stint checkpoint --keep-running ${job}`, { user: 'alice' })
-  expect(refused).toMatchObject({ exitCode: 6, stderr: expect.stringMatching(/checkpoint\.timeout_seconds/) as unknown })
+  return started
+}
+
+async function endRunningOn({ node, job, directory }: Started): Promise<void> {
   await untilState(node, job, 'running')
   const lines = async (): Promise<number> => Number(await on(node, `wc -l <${directory}/out.txt`))
   const before = await lines()
@@ -112,28 +113,26 @@ if os.fork() == 0:
   await on('ctl', `scancel ${job}`)
 }
 
+/** A CRIU that is stopped for good ends with its time, and the job runs on. */
+async function stopped(): Promise<void> {
+  const started = await startStopping()
+  const { node, job } = started
+  const refused = await tryOn(node, `stint checkpoint --keep-running ${job}`, { user: 'alice' })
+  expect(refused).toMatchObject({ exitCode: 6, stderr: expect.stringMatching(/checkpoint\.timeout_seconds/) as unknown })
+  await endRunningOn(started)
+}
+
 /** A CRIU that is stopped when the daemon dies is woken by the next one, gives the payload up and ends. */
 async function orphaned(): Promise<void> {
-  const started = await start(other, 'alice', python(`
-for n in range(150):
-    if os.fork() == 0: os.execvp('sleep', ['sleep', '1000'])
-open('/tmp/stop', 'w').close()
-if os.fork() == 0:
-    while True:
-        print(time.time(), flush=True); time.sleep(0.2)`))
-  await untilReady(started)
-  const { node, job, directory } = started
+  const started = await startStopping()
+  const { node, job } = started
   const asked = tryOn(node, `stint checkpoint --keep-running ${job}`, { user: 'alice' })
   const engines = async (): Promise<string> => on(node, "ps -eo stat=,comm= | grep ' criu' || true")
   await until('CRIU is stopped', 20, async () => /^T/m.test(await engines()))
   await cluster('daemon', node, 'kill')
   await asked
   await until('the orphan has ended', 30, async () => await engines() === '')
-  await untilState(node, job, 'running')
-  const lines = async (): Promise<number> => Number(await on(node, `wc -l <${directory}/out.txt`))
-  const before = await lines()
-  await until('the job runs on', 20, async () => await lines() > before)
-  await on('ctl', `scancel ${job}`)
+  await endRunningOn(started)
 }
 
 /** What grows after it was looked at does not pass the quota. */
