@@ -16,9 +16,12 @@ export async function cgroupsOf(user: string): Promise<string[]> {
   return (await on('ctl', `for pid in $(pgrep -u ${user}); do cat /proc/$pid/cgroup; done 2>/dev/null | sort -u`)).split('\n').filter((line) => line !== '').map((line) => `/sys/fs/cgroup${line.replace(/^0::/, '')}`)
 }
 
-/** Waits until the daemon's cgroup has the daemon and its helpers alone: programs that it runs come and go, nothing of a job may stay. */
+/** The daemon and its helpers, and the shell and the `ip` that wait for the next sandbox (daemon/linux/network.ts). */
+const daemonPrograms = ['/opt/stint/node_modules/node/bin/node', '/usr/bin/dash', '/usr/bin/ip'].join('\n')
+
+/** Waits until the daemon's cgroup has what is the daemon's alone: programs that it runs come and go, nothing of a job may stay. */
 export async function untilDaemonAlone(): Promise<void> {
-  await until("the daemon's cgroup has the daemon alone", 15, async () => (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do readlink /proc/$pid/exe; done | sort -u || true`)) === '/opt/stint/node_modules/node/bin/node')
+  await until("the daemon's cgroup has the daemon alone", 15, async () => (await on('ctl', `for pid in $(cat ${daemonCgroup}/cgroup.procs); do readlink /proc/$pid/exe; done | sort -u || true`)) === daemonPrograms)
 }
 
 /** A figure of memory.stat, bytes. */
